@@ -1,0 +1,27 @@
+"""Strict JAX for every test: eight emulated devices, no silent rank promotion, a compile cache across runs."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), "mmgen_jax_test_cache"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    default = Path(__file__).parent / "golden"
+    parser.addoption("--golden", type=Path, default=default, help="folder of reference numbers, one sub-folder an area")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with an argument `golden_<area>` runs once for each .npz file of that area."""
+    for name in metafunc.fixturenames:
+        if name.startswith("golden_"):
+            area = name.removeprefix("golden_")
+            files = sorted((metafunc.config.getoption("--golden") / area).glob("*.npz"))
+            metafunc.parametrize(name, files, ids=[f"{area}-{f.stem}" for f in files])
