@@ -1,0 +1,25 @@
+"""The multilayer perceptron."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmgen_jax.types import Array
+
+
+class MLP(nn.Module):
+    """[B, ...] -> [B, outputs]: flatten, then SiLU layers of the widths `hidden`, then one linear layer."""
+
+    outputs: int
+    hidden: tuple[int, ...] = (256,)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x.reshape(x.shape[0], -1)
+        for width in self.hidden:
+            x = nn.silu(nn.Dense(width, dtype=self.dtype)(x))
+        return nn.Dense(self.outputs, dtype=self.dtype)(x)
