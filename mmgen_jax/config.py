@@ -97,14 +97,16 @@ def to_json(experiment: Experiment) -> str:
     return json.dumps(_encode(experiment), indent=2) + "\n"
 
 
-def from_json(text: str) -> Experiment:
+def from_json(text: str, known: Experiment | None = None) -> Experiment:
     """The experiment that `to_json` has written.
 
+    Args:
+        known: the experiment of the same file; classes that are not this package's are taken from the same place in it.
     Raises:
         ValueError: not JSON, not an experiment, a field that does not exist, or a class that is not this package's.
     """
     try:
-        experiment = _decode(json.loads(text))
+        experiment = _decode(json.loads(text), known)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"the configuration is not readable JSON: {error}") from None
     if not isinstance(experiment, Experiment):
@@ -124,27 +126,35 @@ def _encode(value: Any) -> Any:
     if isinstance(value, np.dtype | type(jnp.float32)):
         return {"class": "dtype", "name": jnp.dtype(value).name}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"class": _name(type(value))} | {name: _encode(getattr(value, name)) for name in field_names(value)}
-    return {"class": _name(value if hasattr(value, "__qualname__") else type(value))}  # a function, an array
+        return {"class": _name(value)} | {name: _encode(getattr(value, name)) for name in field_names(value)}
+    return {"class": _name(value)}  # a function, an array: by its name only
 
 
-def _decode(tree: Any) -> Any:
+def _decode(tree: Any, known: Any) -> Any:
+    """What the JSON `tree` says; `known` is what stands in its place in a trusted experiment, or None."""
     if isinstance(tree, list):
-        return tuple(_decode(item) for item in tree)
+        twins = known if isinstance(known, tuple | list) and len(known) == len(tree) else [None] * len(tree)
+        return tuple(_decode(item, twin) for item, twin in zip(tree, twins, strict=True))
     if not isinstance(tree, dict):
         return tree
     if not isinstance(tree.get("class"), str):
-        return {key: _decode(item) for key, item in tree.items()}
-    fields = {key: _decode(item) for key, item in tree.items() if key != "class"}
+        twins = known if isinstance(known, Mapping) else {}
+        return {key: _decode(item, twins.get(key)) for key, item in tree.items()}
+    fields = {key: _decode(item, getattr(known, key, None)) for key, item in tree.items() if key != "class"}
     if tree["class"] == "dtype":
         return _dtype(fields.get("name"))
-    cls = _resolve(tree["class"])
+    if known is None or _name(known) != tree["class"]:
+        return _build(_resolve(tree["class"]), fields)
+    return _build(type(known), fields) if dataclasses.is_dataclass(known) else known
+
+
+def _build(cls: type, fields: Mapping[str, Any]) -> Any:
     if unknown := sorted(fields.keys() - set(field_names(cls))):
-        raise ValueError(f"{tree['class']} has no field {unknown[0]!r}; it has {', '.join(field_names(cls))}")
+        raise ValueError(f"{_name(cls)} has no field {unknown[0]!r}; it has {', '.join(field_names(cls))}")
     try:
         return cls(**fields)
     except TypeError as error:  # a required field is missing, or a value is of the wrong type
-        raise ValueError(f"{tree['class']} cannot be built: {error}") from None
+        raise ValueError(f"{_name(cls)} cannot be built: {error}") from None
 
 
 def _dtype(name: Any) -> Any:
@@ -171,11 +181,13 @@ def _resolve(name: str) -> type:
     return cls
 
 
-def _name(cls: Any) -> str:
-    module = cls.__module__
-    if module == "__main__":  # the same name whether the file is run by python or by the command line
+def _name(value: Any) -> str:
+    """The full name of a class or function, or of the class of any other value."""
+    named = value if hasattr(value, "__qualname__") else type(value)
+    module = named.__module__
+    if module == "__main__":  # the same name whether python or the command line runs the file
         module = Path(getattr(sys.modules["__main__"], "__file__", "__main__")).name
-    return f"{module}.{cls.__qualname__}"
+    return f"{module}.{named.__qualname__}"
 
 
 def field_names(node: Any) -> list[str]:
