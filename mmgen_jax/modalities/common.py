@@ -1,0 +1,152 @@
+"""What the modalities share: how one is scored, generated and given networks, and the checks of what a user hands over.
+
+`Direct` and `Grid` are mix-ins of final methods. Nothing here is overridden by the modalities.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from mmgen_jax.modalities.likelihoods import Bernoulli
+from mmgen_jax.nn.conv import ConvDecoder, ConvEncoder
+from mmgen_jax.nn.embed import PatchEmbed, PatchHead, patch_positions
+from mmgen_jax.types import Array, Key, Likelihood
+
+
+class Direct:
+    """A modality whose decoder gives the parameters of the likelihood of all values in one call."""
+
+    likelihood: Likelihood
+
+    def log_prob(self, decode: Any, z: Array, x: Array) -> Array:
+        """log p(x | z), [B], of x [B, *shape] under `decode(z)`."""
+        return self.likelihood.log_prob(decode(z), x)
+
+    def generate(self, decode: Any, z: Array, key: Key | None) -> Array:
+        """[B, *shape]: a sample of p(x | z), or without a key its mean."""
+        out = decode(z)
+        return self.likelihood.mean(out) if key is None else self.likelihood.sample(out, key)
+
+
+class Grid(Direct):
+    """A modality whose values lie on a regular grid (`shape` = space and channels), cut into patches for tokens."""
+
+    shape: tuple[int, ...]
+    patches: tuple[int, ...]  # cells of one patch along each axis of space
+    spacing: tuple[float, ...]  # between cells along each axis, in pixels or seconds
+    encoder: nn.Module | None
+    decoder: nn.Module | None
+    features: int
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float32)
+
+    def encoder_network(self, outputs: int, dtype: Any = jnp.float32) -> nn.Module:
+        """[B, *shape] -> [B, outputs]."""
+        if self.encoder is not None:
+            return Headed(self.encoder, outputs, dtype)
+        return ConvEncoder(outputs, self.features, dtype=dtype)
+
+    def decoder_network(self, dtype: Any = jnp.float32) -> nn.Module:
+        """[B, Z] -> [B, *out_shape] of the likelihood."""
+        if self.decoder is not None:
+            return self.decoder
+        return ConvDecoder(self.likelihood.out_shape(self.shape), self.features, dtype=dtype)
+
+    def tokens_in(self, width: int, dtype: Any = jnp.float32) -> nn.Module:
+        """[B, *shape] -> [B, T, width]."""
+        return PatchEmbed(self.patches, width, dtype)
+
+    def tokens_out(self, dtype: Any = jnp.float32) -> nn.Module:
+        """[B, T, width] -> [B, *out_shape] of the likelihood."""
+        return PatchHead(self.patches, self.likelihood.out_shape(self.shape), dtype)
+
+    def positions(self) -> np.ndarray:
+        """The centres of the T patches, [T, axes of space] float32, in the units of `spacing`."""
+        return patch_positions(self.shape[:-1], self.patches, self.spacing)
+
+
+class Headed(nn.Module):
+    """A user's own encoder, [B, *shape] -> [B, F], followed by the linear layer to the outputs the family needs."""
+
+    encoder: nn.Module
+    outputs: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return nn.Dense(self.outputs, dtype=self.dtype)(self.encoder(x))
+
+
+def check_fields(modality: Any, *counts: str, unfit: tuple[type, ...] = ()) -> None:
+    """Raises ValueError unless the fields `counts` are whole numbers above 0 and networks and likelihood can be used.
+
+    `unfit` are the likelihoods that cannot score this modality's values.
+    """
+    name = type(modality).__name__
+    for field in counts:
+        value = getattr(modality, field)
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name}: {field} must be a whole number of at least 1, not {value!r}.")
+    for field in ("encoder", "decoder"):
+        value = getattr(modality, field)
+        if value is not None and not isinstance(value, nn.Module):
+            raise ValueError(f"{name}: {field} must be an instance of a flax.linen module or None, not {value!r}.")
+    likelihood = modality.likelihood
+    if isinstance(likelihood, type) or not hasattr(likelihood, "log_prob"):
+        raise ValueError(
+            f"{name}: likelihood must be an instance of a likelihood such as Normal(), not {likelihood!r}."
+        )
+    if isinstance(likelihood, unfit):
+        raise ValueError(f"{name}: likelihood {likelihood!r} cannot score the values of this modality.")
+
+
+def check_rate(modality: Any, field: str) -> None:
+    """Raises ValueError unless the field is a finite number above 0."""
+    value = getattr(modality, field)
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise ValueError(f"{type(modality).__name__}: {field} must be a number above 0, not {value!r}.")
+
+
+def check_shape(modality: Any, x: Any) -> np.ndarray:
+    """x as a numpy array. Raises ValueError unless it has the shape of one example."""
+    x = np.asarray(x)
+    if x.shape != modality.shape:
+        raise ValueError(
+            f"{type(modality).__name__}: one example has shape {modality.shape}, but the array has {x.shape}."
+        )
+    return x
+
+
+def unit_interval(modality: Any, x: np.ndarray) -> np.ndarray:
+    """Pixels as float32 in [0, 1], from uint8, bool, or floats in [0, 1].
+
+    Raises ValueError for other types and values, and for grey values under a Bernoulli likelihood.
+    """
+    name = type(modality).__name__
+    if x.dtype == np.uint8:
+        x = x.astype(np.float32) / 255
+    elif x.dtype != bool and not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{name}: pixels must be uint8 or floats in [0, 1], not {x.dtype}.")
+    x = x.astype(np.float32)
+    if not ((x >= 0) & (x <= 1)).all():  # false for NaN too
+        raise ValueError(f"{name}: floats must be in [0, 1], but these run from {x.min():.4g} to {x.max():.4g}.")
+    return check_binary(modality, x)
+
+
+def check_binary(modality: Any, x: np.ndarray) -> np.ndarray:
+    """x. Raises ValueError if the likelihood is Bernoulli and not every value is 0 or 1."""
+    if isinstance(modality.likelihood, Bernoulli) and not ((x == 0) | (x == 1)).all():
+        raise ValueError(f"{type(modality).__name__}: the Bernoulli likelihood needs values of 0 or 1 only.")
+    return x
+
+
+def as_bytes(x: np.ndarray) -> np.ndarray:
+    """Pixels in [0, 1] as uint8. What a network makes may lie outside (clipped) or be NaN (shown black)."""
+    return np.round(np.clip(np.nan_to_num(np.asarray(x, np.float32)), 0, 1) * 255).astype(np.uint8)
