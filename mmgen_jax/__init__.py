@@ -1,1 +1,1 @@
-"""Multimodal generation in JAX."""
+"""Multimodal generation in JAX: any modalities from any others, four families, one training loop."""
