@@ -52,23 +52,25 @@ class Audio(Grid):
     patch: int = 4
 
     def __post_init__(self) -> None:
-        counts = (
+        mels = ("mels",) if self.mels is not None else ()
+        check_fields(
+            self,
             "samples",
             "rate",
             "window",
             "hop",
             "features",
             "patch",
-            *(("mels",) if self.mels is not None else ()),
+            *mels,
+            unfit=(Bernoulli, Categorical, DiscretizedLogistic),
         )
-        check_fields(self, *counts, unfit=(Bernoulli, Categorical, DiscretizedLogistic))
         if self.window % 2 or self.hop > self.window // 2:
             raise ValueError(
                 f"Audio: window must be even and at least twice the hop, not {self.window} with hop={self.hop}."
             )
         if self.mels is not None and not mel_filters(self.rate, self.window, self.mels).any(axis=1).all():
             raise ValueError(
-                f"Audio: mels={self.mels} leaves bands without a frequency at window={self.window} and rate={self.rate}; "
+                f"Audio: mels={self.mels} leaves bands without a frequency at window={self.window}, rate={self.rate}: "
                 "take fewer mels or a longer window."
             )
 
@@ -137,9 +139,9 @@ def pcm_to_float(x: np.ndarray) -> np.ndarray:
         raise ValueError(f"Audio: samples must be 16-bit integers or floats in [-1, 1], not {x.dtype}.")
     x = x.astype(np.float64)
     if not (np.abs(x) <= 1).all():  # false for NaN too
+        size = np.abs(x).max()
         raise ValueError(
-            f"Audio: samples must be 16-bit integers or floats in [-1, 1], but their largest size is {np.abs(x).max():.4g}"
-            " of that range."
+            f"Audio: samples must be 16-bit integers or floats in [-1, 1], not up to {size:.4g} times that."
         )
     return x
 

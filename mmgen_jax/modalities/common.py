@@ -100,9 +100,7 @@ def check_fields(modality: Any, *counts: str, unfit: tuple[type, ...] = ()) -> N
             raise ValueError(f"{name}: {field} must be an instance of a flax.linen module or None, not {value!r}.")
     likelihood = modality.likelihood
     if isinstance(likelihood, type) or not hasattr(likelihood, "log_prob"):
-        raise ValueError(
-            f"{name}: likelihood must be an instance of a likelihood such as Normal(), not {likelihood!r}."
-        )
+        raise ValueError(f"{name}: likelihood must be an instance such as Normal(), not {likelihood!r}.")
     if isinstance(likelihood, unfit):
         raise ValueError(f"{name}: likelihood {likelihood!r} cannot score the values of this modality.")
 

@@ -27,9 +27,8 @@ def mel_to_hz(mel: np.ndarray) -> np.ndarray:
 
 def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
     """The inverse of `mel_to_hz`."""
-    return np.where(
-        np.less(hz, 1000), np.multiply(hz, 3 / 200), 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4)
-    )
+    above = 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4)
+    return np.where(np.less(hz, 1000), np.multiply(hz, 3 / 200), above)
 
 
 @functools.cache
