@@ -1,0 +1,231 @@
+"""The training loop. It knows no family: it compiles `model.step`, feeds it, saves, resumes, logs and evaluates.
+
+    order(seed) -> indices or batches -> [one compiled call: up to k steps] -> metrics, read one call late
+                                          |  every save_every: checkpoint   |  every eval_every: evaluation
+
+Batches and keys are functions of the seed and the step, so a run is resumed exactly by loading its state. A call never
+runs past a step after which there is something to do; it then makes fewer steps, by the same program.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding
+
+from mmgen_jax.config import Experiment, claim
+from mmgen_jax.data.loader import load, order, stream
+from mmgen_jax.rng import step_key
+from mmgen_jax.train.checkpoint import Checkpoints
+from mmgen_jax.train.distributed import Interrupted, StopRequest, fall_together, to_host
+from mmgen_jax.train.log import Log
+from mmgen_jax.train.mesh import local_rows, put, put_everywhere, stacked_rows
+from mmgen_jax.train.step import Steps, make_steps, partitioned, per_device
+from mmgen_jax.types import Array, Batch, EvalData, Metrics, Source, TrainState
+
+T = TypeVar("T")
+
+# Evaluators see at most this many training examples of a set that is streamed, as it may not fit in memory.
+EVALUATED_OF_STREAM = 10_000
+
+
+def fit(experiment: Experiment, workdir: str | Path) -> TrainState:
+    """Train until `experiment.steps`, from the checkpoint in `workdir` if there is one; return the final state.
+
+    In `workdir`: config.json, checkpoints/, metrics.jsonl, tensorboard/, evaluation.json, judges/.
+
+    Raises:
+        ValueError: these devices do not suit the experiment, or `workdir` is of another one. Nothing is written then.
+        Interrupted: SIGTERM or Ctrl-C; the state is saved and the same call goes on from there.
+        FloatingPointError: a metric is not finite; the message has the step. That state is not saved.
+    """
+    mesh = experiment.mesh.make(jax.devices())
+    stacked = stacked_rows(mesh, experiment.batch_size)
+    tx = experiment.optimizer.make(experiment.steps)
+    if experiment.per_device and (mesh.shape["fsdp"] > 1 or mesh.shape["model"] > 1):
+        raise ValueError("per_device keeps the whole state on every device, so mesh.fsdp and mesh.model must be 1")
+    workdir = claim(Path(workdir).absolute(), experiment)
+    keep_compiled_programs()
+    checkpoints = Checkpoints(workdir / "checkpoints", experiment.keep, experiment.best)
+    with fall_together(Interrupted, FloatingPointError), checkpoints:
+        state = restore_or_create(experiment, tx, stacked.mesh, checkpoints)
+        if int(state.step) < experiment.steps:
+            state = train(experiment, tx, state, stacked, workdir, checkpoints)
+    return state
+
+
+def restore_or_create(
+    experiment: Experiment, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, checkpoints: Checkpoints
+) -> TrainState:
+    """The state to start from. Shapes first: arrays are made, or read, on the devices where they will stay."""
+    create = partial(TrainState.create, experiment.model, tx, ema=experiment.optimizer.ema > 0)
+    key = step_key(experiment.seed, "init", 0)
+    shapes = jax.eval_shape(create, key)
+    shardings = experiment.mesh.shardings(shapes, mesh)
+    like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+    restored = checkpoints.restore(like)
+    return jax.jit(create, out_shardings=shardings)(key) if restored is None else restored
+
+
+def train(
+    experiment: Experiment,
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    stacked: NamedSharding,
+    workdir: Path,
+    checkpoints: Checkpoints,
+) -> TrainState:
+    """From `state` to the last step. `stacked` is the sharding of what a call is fed, `[k, B, ...]`."""
+    start, source = int(state.step), experiment.data.source("train")
+    train_set = load(source, experiment.model.modalities) if experiment.workers is None else None
+    resident = put_everywhere(train_set, stacked.mesh)
+    program = compile_calls(experiment, tx, state, resident, stacked)
+    evaluation = evaluation_data(experiment, source, train_set, workdir)
+    feed = prefetch(feeds(experiment, source, start, stacked))
+    late: Metrics = {}
+    with Log(workdir, start, experiment.steps, experiment.batch_size) as log, StopRequest() as stop, closing(feed):
+        for call, (step, count, inputs) in enumerate(feed):
+            state, metrics = program(state, resident, inputs, count)
+            report(experiment, log, late)  # of the call before, while the devices work at this one
+            late = metrics
+            last, asked = step == experiment.steps, stop.asked(call)
+            evaluating = last or (is_due(step, experiment.eval_every) and not asked)
+            saving = last or asked or is_due(step, experiment.save_every)
+            if saving or evaluating:
+                # Nothing is saved or evaluated before the metrics that led to it are known to be finite.
+                report(experiment, log, late)
+                late, values = {}, {}
+                try:
+                    values = evaluate(experiment, state, evaluation, log) if evaluating else {}
+                finally:  # what is trained is saved even if an evaluator fails
+                    if saving:
+                        checkpoints.save(step, state, values)
+                log.restart_clock(step)
+            if asked and not last:
+                raise Interrupted(step)
+    return state
+
+
+def is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def calls(start: int, experiment: Experiment) -> Iterator[tuple[int, int]]:
+    """(first step, step after the last) of each compiled call: up to `steps_per_call`, and none past a due step."""
+    periods = [n for n in (experiment.log_every, experiment.save_every, experiment.eval_every) if n]
+    while start < experiment.steps:
+        stop = min(start + experiment.steps_per_call, experiment.steps, *(start - start % n + n for n in periods))
+        yield start, stop
+        start = stop
+
+
+def feeds(
+    experiment: Experiment, source: Source, start: int, stacked: NamedSharding
+) -> Iterator[tuple[int, np.int32, Array | Batch]]:
+    """(step after the call, its number of steps, its inputs `[k, B, ...]` on the devices) from step `start` on."""
+    size, seed, k = experiment.batch_size, experiment.seed, experiment.steps_per_call
+    rows = local_rows(stacked, size)
+    if experiment.workers is not None:
+        modalities = experiment.model.modalities
+        batches = stream(source, modalities, size, seed, start, experiment.steps, experiment.workers, rows)
+    for first, stop in calls(start, experiment):
+        if experiment.workers is None:
+            indices = order(len(source), seed, first * size, stop * size).astype(np.int32)
+            inputs = indices.reshape(stop - first, size)[:, rows]
+        else:  # stacking copies, so the loader may use its buffers again
+            inputs = jax.tree.map(lambda *xs: np.stack(xs), *islice(batches, stop - first))
+        filled = jax.tree.map(lambda x: np.pad(x, [(0, k - len(x))] + [(0, 0)] * (x.ndim - 1)), inputs)
+        yield stop, np.int32(stop - first), put(filled, stacked, size)
+
+
+def prefetch(items: Iterator[T], ahead: int = 2) -> Iterator[T]:
+    """The same items, made in a thread up to `ahead` of their use: a compiled loop blocks its caller on CPU."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:  # one thread, so the order is kept
+        made = deque(pool.submit(next, items, end) for _ in range(ahead))
+        while (item := made.popleft().result()) is not end:
+            made.append(pool.submit(next, items, end))
+            yield item
+
+
+def compile_calls(
+    experiment: Experiment,
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    resident: Batch | None,
+    stacked: NamedSharding,
+) -> Steps:
+    """The one program of the run. Compiled ahead, it refuses other shapes instead of compiling a second time."""
+    k, size = experiment.steps_per_call, experiment.batch_size
+
+    def stack(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((k, size, *shape), dtype, sharding=stacked)
+
+    inputs: Any = stack((), np.int32)
+    if resident is None:
+        parts = experiment.model.modalities
+        values = {name: stack(modality.shape, modality.dtype) for name, modality in parts.items()}
+        inputs = Batch(values, {name: stack((), np.bool_) for name in parts})
+    steps = make_steps(experiment.model, tx, seed=experiment.seed, ema=experiment.optimizer.ema)
+    place = per_device if experiment.per_device else partitioned
+    return place(steps, state, stacked).lower(state, resident, inputs, np.int32(k)).compile()
+
+
+def report(experiment: Experiment, log: Log, metrics: Metrics) -> None:
+    """Log the metrics of a call if they are due; FloatingPointError if they are not finite."""
+    if not metrics:
+        return
+    values = {name: x.item() for name, x in jax.device_get(dict(metrics)).items()}
+    step = values.pop("step")
+    if bad := {name: value for name, value in values.items() if not math.isfinite(value)}:
+        what = ", ".join(f"{name} is {value}" for name, value in bad.items())
+        raise FloatingPointError(f"{what} at step {step}; training stopped, the last checkpoint is from before that")
+    if is_due(step, experiment.log_every) or step == experiment.steps:
+        rate = experiment.optimizer.rate(experiment.steps)(step - 1)
+        log.train_row(step, {**values, "learning_rate": float(rate)})
+
+
+def evaluation_data(experiment: Experiment, source: Source, train_set: Batch | None, workdir: Path) -> EvalData | None:
+    """What the evaluators see, loaded before training so that a missing split is noticed then; None without any."""
+    if not experiment.evaluators:
+        return None
+    modalities = experiment.model.modalities
+    if train_set is None:
+        train_set = load(source, modalities, limit=EVALUATED_OF_STREAM)
+    test_set = load(experiment.data.source("test"), modalities)
+    # Each process evaluates by itself and keeps its own judges, so that none reads what another is writing.
+    return EvalData(train_set, test_set, workdir / f"judges{jax.process_index() or ''}")
+
+
+def evaluate(experiment: Experiment, state: TrainState, data: EvalData | None, log: Log) -> dict[str, float]:
+    """The values of all evaluators, also written to the log and to `evaluation.json`."""
+    if data is None:
+        return {}
+    step = int(state.step)
+    variables = jax.tree.map(jnp.asarray, to_host(state.variables))
+    key = step_key(experiment.seed, "evaluate", step)
+    values: dict[str, float] = {}
+    for evaluator in experiment.evaluators:
+        values |= evaluator(experiment.model, variables, data, key)
+    log.evaluation(step, values)
+    return values
+
+
+def keep_compiled_programs() -> None:
+    """Keep compiled programs in the user's cache folder, so that a second start is quick, unless JAX was told where."""
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(cache / "mmgen_jax" / "compiled"))
