@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mmgen_jax.modalities.common import Grid, check_fields, check_shape
+from mmgen_jax.modalities.common import Grid, check_counts, check_parts, check_shape
 from mmgen_jax.modalities.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
 from mmgen_jax.modalities.spectrogram import invert_log_mel, log_mel, mel_filters
 from mmgen_jax.types import Likelihood, Rendering
@@ -52,23 +52,16 @@ class Audio(Grid):
     patch: int = 4
 
     def __post_init__(self) -> None:
-        mels = ("mels",) if self.mels is not None else ()
-        check_fields(
-            self,
-            "samples",
-            "rate",
-            "window",
-            "hop",
-            "features",
-            "patch",
-            *mels,
-            unfit=(Bernoulli, Categorical, DiscretizedLogistic),
-        )
+        check_counts(self, "samples", "rate", "window", "hop", "features", "patch")
+        check_parts(self, unfit=(Bernoulli, Categorical, DiscretizedLogistic))
         if self.window % 2 or self.hop > self.window // 2:
             raise ValueError(
                 f"Audio: window must be even and at least twice the hop, not {self.window} with hop={self.hop}."
             )
-        if self.mels is not None and not mel_filters(self.rate, self.window, self.mels).any(axis=1).all():
+        if self.mels is None:
+            return
+        check_counts(self, "mels")
+        if not mel_filters(self.rate, self.window, self.mels).any(axis=1).all():
             raise ValueError(
                 f"Audio: mels={self.mels} leaves bands without a frequency at window={self.window}, rate={self.rate}: "
                 "take fewer mels or a longer window."

@@ -84,16 +84,17 @@ class Headed(nn.Module):
         return nn.Dense(self.outputs, dtype=self.dtype)(self.encoder(x))
 
 
-def check_fields(modality: Any, *counts: str, unfit: tuple[type, ...] = ()) -> None:
-    """Raises ValueError unless the fields `counts` are whole numbers above 0 and networks and likelihood can be used.
-
-    `unfit` are the likelihoods that cannot score this modality's values.
-    """
-    name = type(modality).__name__
-    for field in counts:
+def check_counts(modality: Any, *fields: str) -> None:
+    """Raises ValueError unless each of the fields is a whole number above 0."""
+    for field in fields:
         value = getattr(modality, field)
         if type(value) is not int or value < 1:
-            raise ValueError(f"{name}: {field} must be a whole number of at least 1, not {value!r}.")
+            raise ValueError(f"{type(modality).__name__}: {field} must be a whole number of at least 1, not {value!r}.")
+
+
+def check_parts(modality: Any, unfit: tuple[type, ...] = ()) -> None:
+    """Raises ValueError unless the networks are linen modules and the likelihood is one, and none of the types `unfit`."""
+    name = type(modality).__name__
     for field in ("encoder", "decoder"):
         value = getattr(modality, field)
         if value is not None and not isinstance(value, nn.Module):

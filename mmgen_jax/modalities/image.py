@@ -10,7 +10,7 @@ import flax.linen as nn
 import numpy as np
 
 from mmgen_jax.modalities import pictures
-from mmgen_jax.modalities.common import Grid, as_bytes, check_fields, check_shape, unit_interval
+from mmgen_jax.modalities.common import Grid, as_bytes, check_counts, check_parts, check_shape, unit_interval
 from mmgen_jax.modalities.likelihoods import Categorical, Normal
 from mmgen_jax.types import Likelihood, Rendering
 
@@ -37,7 +37,8 @@ class Image(Grid):
     patch: int = 4
 
     def __post_init__(self) -> None:
-        check_fields(self, "height", "width", "channels", "features", "patch", unfit=(Categorical,))
+        check_counts(self, "height", "width", "channels", "features", "patch")
+        check_parts(self, unfit=(Categorical,))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmgen_jax.modalities.common import Direct, Headed, check_fields, check_shape
+from mmgen_jax.modalities.common import Direct, Headed, check_counts, check_parts, check_shape
 from mmgen_jax.modalities.likelihoods import Categorical
 from mmgen_jax.nn.embed import TokenEmbed, TokenHead
 from mmgen_jax.nn.mlp import MLP
@@ -33,7 +33,8 @@ class Label(Direct):
     features: int = 64
 
     def __post_init__(self) -> None:
-        check_fields(self, "classes", "features")
+        check_counts(self, "classes", "features")
+        check_parts(self)
         if self.names and len(set(self.names)) != self.classes:
             raise ValueError(f"Label: names must be {self.classes} different names or none, not {self.names!r}.")
 

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mmgen_jax.modalities.common import Headed, check_fields, check_shape
+from mmgen_jax.modalities.common import Headed, check_counts, check_parts, check_shape
 from mmgen_jax.modalities.likelihoods import Categorical
 from mmgen_jax.modalities.tokenizers import FIRST_ID, Characters, Tokenizer
 from mmgen_jax.nn.embed import TokenEmbed, TokenHead
@@ -42,7 +42,8 @@ class Text:
     layers: int = 1
 
     def __post_init__(self) -> None:
-        check_fields(self, "length", "features", "layers")
+        check_counts(self, "length", "features", "layers")
+        check_parts(self)
 
     @property
     def ids(self) -> int:

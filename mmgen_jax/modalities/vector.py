@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.modalities import pictures
-from mmgen_jax.modalities.common import Direct, Headed, check_binary, check_fields, check_shape
+from mmgen_jax.modalities.common import Direct, Headed, check_binary, check_counts, check_parts, check_shape
 from mmgen_jax.modalities.likelihoods import Categorical, Normal
 from mmgen_jax.nn.mlp import MLP
 from mmgen_jax.types import Array, Likelihood, Rendering
@@ -33,7 +33,8 @@ class Vector(Direct):
     features: int = 256
 
     def __post_init__(self) -> None:
-        check_fields(self, "dim", "features", unfit=(Categorical,))
+        check_counts(self, "dim", "features")
+        check_parts(self, unfit=(Categorical,))
 
     @property
     def shape(self) -> tuple[int, ...]:

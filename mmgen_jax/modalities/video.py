@@ -10,7 +10,15 @@ import flax.linen as nn
 import numpy as np
 
 from mmgen_jax.modalities import pictures
-from mmgen_jax.modalities.common import Grid, as_bytes, check_fields, check_rate, check_shape, unit_interval
+from mmgen_jax.modalities.common import (
+    Grid,
+    as_bytes,
+    check_counts,
+    check_parts,
+    check_rate,
+    check_shape,
+    unit_interval,
+)
 from mmgen_jax.modalities.likelihoods import Categorical, Normal
 from mmgen_jax.types import Likelihood, Rendering
 
@@ -36,7 +44,8 @@ class Video(Grid):
     tubelet: tuple[int, int, int] = (2, 8, 8)
 
     def __post_init__(self) -> None:
-        check_fields(self, "frames", "height", "width", "channels", "features", unfit=(Categorical,))
+        check_counts(self, "frames", "height", "width", "channels", "features")
+        check_parts(self, unfit=(Categorical,))
         check_rate(self, "fps")
         if len(self.tubelet) != 3 or any(type(n) is not int or n < 1 for n in self.tubelet):
             raise ValueError(f"Video: tubelet must be three whole numbers of at least 1, not {self.tubelet!r}.")
