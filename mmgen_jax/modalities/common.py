@@ -93,7 +93,7 @@ def check_counts(modality: Any, *fields: str) -> None:
 
 
 def check_parts(modality: Any, unfit: tuple[type, ...] = ()) -> None:
-    """Raises ValueError unless the networks are linen modules and the likelihood is one, and none of the types `unfit`."""
+    """Raises ValueError unless the networks are linen modules and the likelihood is one, of no type in `unfit`."""
     name = type(modality).__name__
     for field in ("encoder", "decoder"):
         value = getattr(modality, field)
