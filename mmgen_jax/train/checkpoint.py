@@ -14,10 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
 import logging
 import math
+import sys
 import tempfile
+import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -154,7 +158,8 @@ class Checkpoints:
         finally:
             writer, self._writer = self._writer, None
             if writer is not None:
-                writer.close()
+                with _quiet(), contextlib.suppress(Exception):  # it raises once more what wait() has raised
+                    writer.close()
 
     def _open(self) -> Any:
         from orbax.checkpoint import v1 as ocp
@@ -163,7 +168,13 @@ class Checkpoints:
         kept = [policies.LatestN(self._keep)]
         if self._best is not None:
             name, sign = self._best.lstrip("-"), -1 if self._best.startswith("-") else 1
-            kept.append(policies.BestN(n=1, get_metric_fn=lambda m: sign * m.get(name, -sign * math.inf)))
+            kept.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: sign * metrics.get(name, -sign * math.inf),
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
         return ocp.training.Checkpointer(
             self.directory,
             context=_context(),
@@ -211,13 +222,21 @@ def _attempt(read: Callable[..., Any], *args: Any) -> tuple[Any, str | None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back the thousands of lines that Orbax and TensorStore log about one damaged byte."""
-    before = logging.root.manager.disable
+    """Keep back the thousands of lines that one damaged byte makes Orbax's and TensorStore's threads print."""
+    disabled, hook = logging.root.manager.disable, sys.unraisablehook
     logging.disable(logging.CRITICAL)
+    sys.unraisablehook = lambda unraisable: None
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            try:
+                yield
+            except Exception:
+                gc.collect()  # abandoned coroutines complain here and now
+                time.sleep(0.2)  # and so do the threads, which are still failing
+                raise
     finally:
-        logging.disable(before)
+        sys.unraisablehook = hook
+        logging.disable(disabled)
 
 
 def _context() -> Any:
