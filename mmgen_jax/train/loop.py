@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -143,12 +143,25 @@ def feeds(
         batches = stream(source, modalities, size, seed, start, experiment.steps, experiment.workers, rows)
     for first, stop in calls(start, experiment):
         if experiment.workers is None:
-            indices = order(len(source), seed, first * size, stop * size).astype(np.int32)
-            inputs = indices.reshape(stop - first, size)[:, rows]
-        else:  # stacking copies, so the loader may use its buffers again
-            inputs = jax.tree.map(lambda *xs: np.stack(xs), *islice(batches, stop - first))
-        filled = jax.tree.map(lambda x: np.pad(x, [(0, k - len(x))] + [(0, 0)] * (x.ndim - 1)), inputs)
-        yield stop, np.int32(stop - first), put(filled, stacked, size)
+            positions = order(len(source), seed, first * size, stop * size).astype(np.int32)
+            steps = iter(positions.reshape(stop - first, size)[:, rows])
+        else:
+            steps = islice(batches, stop - first)
+        yield stop, np.int32(stop - first), put(stack(steps, k), stacked, size)
+
+
+def stack(trees: Iterator[Any], k: int) -> Any:
+    """Up to k trees of numpy arrays as one, `[k, ...]`, the rest zeros.
+
+    They are copied one by one into new memory, since a loader may use its buffers again and, on CPU, a device array
+    may be a view of the numpy array it was made from.
+    """
+    first = next(trees)
+    whole = jax.tree.map(lambda x: np.zeros((k, *x.shape), x.dtype), first)
+    for i, tree in enumerate(chain([first], trees)):
+        for to, x in zip(jax.tree.leaves(whole), jax.tree.leaves(tree), strict=True):
+            to[i] = x
+    return whole
 
 
 def prefetch(items: Iterator[T], ahead: int = 2) -> Iterator[T]:
