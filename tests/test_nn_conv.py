@@ -55,7 +55,7 @@ def test_down_is_the_strided_convolution_of_its_equation(n):
     x, stride = normal(0, 2, n, 3), 1 if n == 1 else 2
     layer = Down(4, (stride,))
     params = layer.init(jax.random.key(1), x)
-    kernel = params["params"]["kernel"].reshape(-1, 3, 4)  # (cell, offset) -> k = 0..3
+    kernel = params["params"]["ConvOnCells_0"]["kernel"].reshape(-1, 3, 4)  # (cell, offset) -> k = 0..3
     padding = [(1, 1 + n % 2)] if stride == 2 else [(0, 0)]
     expected = lax.conv_general_dilated(x, kernel, (stride,), padding, dimension_numbers=("NWC", "WIO", "NWC"))
     np.testing.assert_allclose(layer.apply(params, x), expected, rtol=1e-5, atol=1e-6)
@@ -90,7 +90,7 @@ def test_widths_scale_and_sizes_halve():
     assert halvings((28, 28)) == [(28, 28), (14, 14), (7, 7), (4, 4)]
     assert halvings((8, 32, 32)) == [(8, 32, 32), (4, 16, 16), (2, 8, 8), (1, 4, 4)]
     shapes = jax.eval_shape(ConvEncoder(2, 16).init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
-    assert [shapes[f"Down_{i}"]["bias"].shape for i in range(4)] == [(16,), (32,), (64,), (128,)]
+    assert [shapes[f"Down_{i}"]["ConvOnCells_0"]["bias"].shape for i in range(4)] == [(16,), (32,), (64,), (128,)]
 
 
 def test_no_convolution_primitive_is_left_in_a_training_step_on_cpu():

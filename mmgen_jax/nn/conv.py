@@ -95,11 +95,7 @@ class Down(nn.Module):
         # One cell of padding in front puts pixels 2i-1 .. 2i+2 into the cells i and i+1.
         pad = [(1, 1 + n % 2) if s == 2 else (0, 0) for n, s in zip(x.shape[1:-1], self.strides, strict=True)]
         cells = space_to_depth(jnp.pad(x, ((0, 0), *pad, (0, 0))), self.strides)
-        shape = (*self.strides, cells.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        valid = [(0, 0)] * len(self.strides)
-        return add_bias(conv(cells.astype(self.dtype), kernel.astype(self.dtype), valid), bias)
+        return ConvOnCells(self.features, self.strides, [(0, 0)] * len(self.strides), self.dtype)(cells)
 
 
 class Up(nn.Module):
@@ -112,19 +108,30 @@ class Up(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         strides = strides_between(self.size, x.shape[1:-1])
-        shape = (*strides, x.shape[-1], math.prod(strides) * self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        cells = conv(x.astype(self.dtype), kernel.astype(self.dtype), [(s - 1, s - 1) for s in strides])
-        y = depth_to_space(cells, strides)
+        outputs = math.prod(strides) * self.features
+        cells = ConvOnCells(outputs, strides, [(s - 1, s - 1) for s in strides], self.dtype)(x)
         # The mirror of Down's padding: the first pixel of the first cell lies outside.
         inside = (slice(s - 1, s - 1 + n) for s, n in zip(strides, self.size, strict=True))
-        return add_bias(y[:, *inside, :], bias)
+        return depth_to_space(cells, strides)[:, *inside, :]
 
 
-def add_bias(x: Array, bias: Array) -> Array:
-    """x [..., C] + bias [C], in x's dtype."""
-    return x + jnp.broadcast_to(bias.astype(x.dtype), x.shape)
+class ConvOnCells(nn.Module):
+    """`conv` with its parameters. The kernel is stored flat, [prod(size) C, features]: XLA takes five times as long to
+    compile the drawing of random numbers in many dimensions.
+    """
+
+    features: int
+    size: tuple[int, ...]
+    padding: Padding
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        flat = (math.prod(self.size) * x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), flat).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        y = conv(x.astype(self.dtype), kernel.reshape(*self.size, x.shape[-1], self.features), self.padding)
+        return y + jnp.broadcast_to(bias, y.shape)
 
 
 class ConvEncoder(nn.Module):

@@ -72,9 +72,9 @@ class VAE:
         """Fresh parameters, and no statistics."""
         encoders, decoders = {}, {}
         for name, modality in self.modalities.items():
-            x = jnp.zeros((1, *modality.shape), modality.dtype)
-            code = jnp.zeros((1, self.latent + self.private.get(name, 0)))
-            encoders[name] = self._encoder(name).init(fold_name(key, f"encoder/{name}"), x)["params"]
+            x = jax.ShapeDtypeStruct((1, *modality.shape), modality.dtype)
+            code = jax.ShapeDtypeStruct((1, self.latent + self.private.get(name, 0)), jnp.float32)
+            encoders[name] = self._encoder(name).lazy_init(fold_name(key, f"encoder/{name}"), x)["params"]
             decoders[name] = decoder_params(modality, self._decoder(name), fold_name(key, f"decoder/{name}"), code, x)
         fusion = self.objective.fusion.init(fold_name(key, "fusion"), self.latent)
         return {"encoders": encoders, "decoders": decoders, "fusion": fusion}, {}
@@ -199,17 +199,18 @@ class VAE:
         return jnp.broadcast_to(x, (n, *modality.shape)).astype(modality.dtype)
 
 
-def decoder_params(modality: Modality, network: Any, key: Key, code: Array, x: Array) -> Params:
-    """Parameters of a decoder. Only the modality knows what it calls its decoder with, so it is asked to score `x`."""
-    made = {}
+def decoder_params(
+    modality: Modality, network: Any, key: Key, code: jax.ShapeDtypeStruct, x: jax.ShapeDtypeStruct
+) -> Params:
+    """Parameters of a decoder. Only the modality knows what it calls its decoder with, so it is asked to score x."""
+    called_with = []
 
     def decode(*inputs: Array) -> Array:
-        out, variables = network.init_with_output(key, *inputs)
-        made.update(variables["params"])
-        return out
+        called_with.extend(jax.ShapeDtypeStruct(i.shape, i.dtype) for i in inputs)
+        return network.init_with_output(key, *inputs)[0]
 
-    modality.log_prob(decode, code, x)
-    return made
+    jax.eval_shape(lambda code, x: modality.log_prob(decode, code, x), code, x)
+    return network.lazy_init(key, *called_with)["params"]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "wanted", "code"))

@@ -47,7 +47,6 @@ class MVTCAE:
         kl_private = inference.private_kl()
         kl = (1 - self.alpha) * kl_prior + self.alpha / modalities * kl_experts.sum(0)
         kl = kl + self.beta_private * kl_private
-        loss = (modalities - self.alpha) / modalities * (weights * nll).sum(0) + self.beta * warm(
-            step, self.warmup
-        ) * kl
+        reconstruction = (modalities - self.alpha) / modalities * (weights * nll).sum(0)
+        loss = reconstruction + self.beta * warm(step, self.warmup) * kl
         return loss, {"nll": nll, "kl": kl_prior, "kl_experts": kl_experts, "kl_private": kl_private}
