@@ -90,6 +90,8 @@ class Experiment:
                 raise ValueError(f"{name} must have a method {capability}(), which {getattr(self, name)!r} has not")
         if not isinstance(self.evaluators, tuple) or not all(callable(e) for e in self.evaluators):
             raise ValueError(f"evaluators must be a tuple of evaluators, not {self.evaluators!r}")
+        if self.best is not None and not self.evaluators:
+            raise ValueError(f"best is {self.best!r}, but there are no evaluators to measure it")
 
 
 def to_json(experiment: Experiment) -> str:
@@ -140,15 +142,13 @@ def _decode(tree: Any, known: Any) -> Any:
     if not isinstance(tree.get("class"), str):
         twins = known if isinstance(known, Mapping) else {}
         return {key: _decode(item, twins.get(key)) for key, item in tree.items()}
-    fields = {key: _decode(item, getattr(known, key, None)) for key, item in tree.items() if key != "class"}
     if tree["class"] == "dtype":
-        return _dtype(fields.get("name"))
-    if known is None or _name(known) != tree["class"]:
-        return _build(_resolve(tree["class"]), fields)
-    return _build(type(known), fields) if dataclasses.is_dataclass(known) else known
-
-
-def _build(cls: type, fields: Mapping[str, Any]) -> Any:
+        return _dtype(tree.get("name"))
+    own = known is not None and _name(known) == tree["class"]
+    if own and not dataclasses.is_dataclass(known):
+        return known
+    cls = type(known) if own else _resolve(tree["class"])
+    fields = {key: _decode(item, getattr(known, key, None)) for key, item in tree.items() if key != "class"}
     if unknown := sorted(fields.keys() - set(field_names(cls))):
         raise ValueError(f"{_name(cls)} has no field {unknown[0]!r}; it has {', '.join(field_names(cls))}")
     try:
