@@ -34,6 +34,7 @@ import numpy as np
 
 from mmgen_jax.data.builders import facts, speech
 from mmgen_jax.data.catalogue import Selected
+from mmgen_jax.data.source import check_split
 from mmgen_jax.types import Source
 
 PER_CLASS = 500
@@ -65,8 +66,7 @@ class Digits:
             ValueError: no such split.
             RuntimeError: to be prepared, and the package that holds the images or the voices is not installed.
         """
-        if split not in ("train", "test"):
-            raise ValueError(f'Digits: split must be "train" or "test", not {split!r}.')
+        check_split(self, split)
         sound = self._sound()
         builder = _builder(sound, self.data_dir)
         if not _complete(Path(builder.data_dir)):
