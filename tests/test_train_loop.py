@@ -209,7 +209,7 @@ def test_an_evaluator_that_fails_does_not_lose_the_state(tmp_path):
     "changes, text",
     [
         (dict(batch_size=12, mesh=Mesh()), "batch_size is 12, but must be a multiple of mesh.data . mesh.fsdp = 8"),
-        (dict(mesh=Mesh(data=16)), "needs a multiple of 16 devices, but there are 8"),
+        (dict(mesh=Mesh(data=16)), "needs 16 devices, but there are 8"),
         (dict(mesh=Mesh(data=4, model=2), per_device=True), "mesh.fsdp and mesh.model must be 1"),
         (dict(optimizer=Optimizer(warmup=50)), "optimizer.warmup is 50, but must be less than steps = 12"),
     ],
@@ -272,7 +272,7 @@ def test_prefetch_keeps_order_passes_errors_and_stops():
     ahead.close()
     with pytest.raises(KeyError, match="seven"):
         list(prefetch(items()))
-    assert list(prefetch(iter(range(9)))) == list(range(9))
+    assert list(prefetch(i for i in range(9))) == list(range(9))
 
 
 def test_the_compilation_cache_is_set_only_where_nobody_has(monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -134,7 +134,7 @@ def calls(start: int, experiment: Experiment) -> Iterator[tuple[int, int]]:
 
 def feeds(
     experiment: Experiment, source: Source, start: int, stacked: NamedSharding
-) -> Iterator[tuple[int, np.int32, Array | Batch]]:
+) -> Generator[tuple[int, np.int32, Array | Batch]]:
     """(step after the call, its number of steps, its inputs `[k, B, ...]` on the devices) from step `start` on."""
     size, seed, k = experiment.batch_size, experiment.seed, experiment.steps_per_call
     rows = local_rows(stacked, size)
@@ -164,10 +164,10 @@ def stack(trees: Iterator[Any], k: int) -> Any:
     return whole
 
 
-def prefetch(items: Iterator[T], ahead: int = 2) -> Iterator[T]:
+def prefetch(items: Generator[T], ahead: int = 2) -> Generator[T]:
     """The same items, made in a thread up to `ahead` of their use: a compiled loop blocks its caller on CPU."""
     end = object()
-    with ThreadPoolExecutor(1) as pool:  # one thread, so the order is kept
+    with closing(items), ThreadPoolExecutor(1) as pool:  # one thread, so the order is kept
         made = deque(pool.submit(next, items, end) for _ in range(ahead))
         while (item := made.popleft().result()) is not end:
             made.append(pool.submit(next, items, end))

@@ -59,11 +59,13 @@ class Mesh:
     def make(self, devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
         """The mesh over the first `data * fsdp * model` of `devices`; ValueError if they do not suffice or divide."""
         rest = self.fsdp * self.model
+        sizes = f"mesh.data={self.data}, mesh.fsdp={self.fsdp}, mesh.model={self.model}"
+        if self.data == -1 and len(devices) % rest:
+            raise ValueError(f"{sizes} needs a multiple of {rest} devices, but there are {len(devices)}")
         data = len(devices) // rest if self.data == -1 else self.data
-        wanted = max(data, 1) * rest
-        if wanted > len(devices) or (self.data == -1 and len(devices) % rest):
-            sizes = f"mesh.data={self.data}, mesh.fsdp={self.fsdp}, mesh.model={self.model}"
-            raise ValueError(f"{sizes} needs a multiple of {wanted} devices, but there are {len(devices)}")
+        wanted = data * rest
+        if wanted > len(devices):
+            raise ValueError(f"{sizes} needs {wanted} devices, but there are {len(devices)}")
         # Auto: the compiler places what is in between. make_mesh's default, Explicit, is not for Linen layers.
         axis_types = (AxisType.Auto,) * 3
         return jax.make_mesh(
