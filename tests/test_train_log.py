@@ -68,7 +68,7 @@ def test_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
         now[0] += 5.0
         log.train_row(20, {"loss": 0.25, "grad_norm": 1.0})
     out, err = capsys.readouterr()
-    assert out == "" and err == "step 20/100 loss 0.25 2 steps/s 16 examples/s 00:00:40 left\n"
+    assert out == "" and err == "going on from step 10\nstep 20/100 loss 0.25 2 steps/s 16 examples/s 00:00:40 left\n"
 
 
 def test_a_bar_on_a_terminal(tmp_path, capsys, monkeypatch):

@@ -9,14 +9,14 @@ import time
 import jax
 import numpy as np
 import pytest
-from train_fakes import MODALITIES, Net, Points
+from train_fakes import Net, Points
 
 from mmgen_jax.config import Experiment
 from mmgen_jax.train.checkpoint import Checkpoints
 from mmgen_jax.train.distributed import Interrupted
 from mmgen_jax.train.log import read_rows
-from mmgen_jax.train.loop import calls, feeds, fit, keep_compiled_programs, prefetch
-from mmgen_jax.train.mesh import Mesh, stacked_rows
+from mmgen_jax.train.loop import fit, keep_compiled_programs
+from mmgen_jax.train.mesh import Mesh
 from mmgen_jax.train.optimizer import Optimizer
 
 
@@ -66,13 +66,6 @@ class Recorder:
     def __call__(self, model, variables, data, key):
         self.seen.append((variables, data, key))
         return {"size": float(sum(np.abs(x).sum() for x in jax.tree.leaves(variables["params"])))}
-
-
-def test_calls_end_where_something_is_due():
-    e = experiment(steps=20, steps_per_call=4, log_every=10, save_every=7, eval_every=0)
-    assert list(calls(0, e)) == [(0, 4), (4, 7), (7, 10), (10, 14), (14, 18), (18, 20)]
-    assert list(calls(19, e)) == [(19, 20)] and list(calls(20, e)) == []
-    assert list(calls(5, dataclasses.replace(e, eval_every=6)))[0] == (5, 6)
 
 
 def test_a_run_learns_and_leaves_its_files(tmp_path):
@@ -229,50 +222,6 @@ def test_rows_after_the_restored_step_are_dropped(tmp_path):
     fit(e, tmp_path / "run")
     assert [step for step, _ in losses(tmp_path / "run")] == [3, 6, 9, 12]
     assert 123.0 not in [loss for _, loss in losses(tmp_path / "run")]
-
-
-def test_feeds_never_share_memory_with_the_loader(tmp_path, monkeypatch):
-    """On CPU a device array may be a view of a numpy array; a loader that uses a buffer again must not matter."""
-    buffer = {name: np.empty((24, *m.shape), m.dtype) for name, m in MODALITIES.items()}
-    present = {name: np.ones(24, bool) for name in MODALITIES}
-
-    def recycling(source, modalities, size, seed, start, stop, workers, rows):
-        from mmgen_jax.types import Batch
-
-        for i in range(start, stop):
-            for x in buffer.values():
-                x[:] = i
-            yield Batch(buffer, present)
-
-    monkeypatch.setattr("mmgen_jax.train.loop.stream", recycling)
-    stacked = stacked_rows(Mesh().make(jax.devices()), 24)
-    fed = list(feeds(experiment(workers=0, steps_per_call=3), [], 0, stacked))
-    assert [inputs.values["x"].max((1, 2)).tolist() for _, _, inputs in fed] == [
-        [0, 1, 2],
-        [3, 4, 5],
-        [6, 7, 8],
-        [9, 10, 11],
-    ]
-
-
-def test_prefetch_keeps_order_passes_errors_and_stops():
-    made = []
-
-    def items():
-        for i in range(100):
-            if i == 7:
-                raise KeyError("seven")
-            made.append(i)
-            yield i
-
-    ahead = prefetch(items())
-    assert next(ahead) == 0
-    time.sleep(0.1)
-    assert made == [0, 1, 2]  # two ahead, not more
-    ahead.close()
-    with pytest.raises(KeyError, match="seven"):
-        list(prefetch(items()))
-    assert list(prefetch(i for i in range(9))) == list(range(9))
 
 
 def test_the_compilation_cache_is_set_only_where_nobody_has(monkeypatch, tmp_path):

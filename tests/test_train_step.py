@@ -12,6 +12,7 @@ from train_fakes import Net, split_in_memory
 
 from mmgen_jax.rng import step_key
 from mmgen_jax.train.mesh import Mesh, put, put_everywhere, stacked_rows
+from mmgen_jax.train.optimizer import Optimizer
 from mmgen_jax.train.step import (
     averaged,
     batch_mean,
@@ -85,6 +86,17 @@ def test_gradients_on_many_devices_equal_those_on_one(n, place):
     close_trees(got.params, expected.params, 1e-7)
     close_trees(got.stats, expected.stats, 1e-6)
     close_trees(metrics, expected_metrics, 1e-6)
+
+
+@pytest.mark.parametrize("place", [partitioned, per_device])
+def test_accumulated_and_clipped_gradients_on_many_devices_equal_those_on_one(place):
+    model, tx = Net(noise=0.0), Optimizer(name="sgd", accumulate=2, clip=0.1, weight_decay=0.1).make(10)
+    run, state = program(model, 1, tx=tx)
+    expected, _ = run(state, 0, 4)
+    run, state = program(model, 8, place, tx=tx)
+    got, _ = run(state, 0, 4)
+    assert int(expected.opt.gradient_step) == int(got.opt.gradient_step) == 2
+    close_trees(got, expected, 1e-6)
 
 
 def test_the_wrong_order_of_gradient_and_mean_is_too_large():

@@ -62,6 +62,8 @@ class Log:
             write_text(self.path, "".join(_line(row) for row in kept))
             self._rows = self.path.open("a", buffering=1)  # a line at a time, so that it can be followed
             self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+            if start:
+                print(f"going on from step {start}", file=sys.stderr, flush=True)
             self._progress = Progress(start, steps)
 
     def __enter__(self) -> Log:

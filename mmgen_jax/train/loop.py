@@ -1,24 +1,19 @@
 """The training loop. It knows no family: it compiles `model.step`, feeds it, saves, resumes, logs and evaluates.
 
-    order(seed) -> indices or batches -> [one compiled call: up to k steps] -> metrics, read one call late
-                                          |  every save_every: checkpoint   |  every eval_every: evaluation
+    indices or batches -> [one compiled call: up to k steps] -> metrics, read one call late
+                                        every eval_every steps: evaluation;  every save_every steps: checkpoint
 
-Batches and keys are functions of the seed and the step, so a run is resumed exactly by loading its state. A call never
-runs past a step after which there is something to do; it then makes fewer steps, by the same program.
+Batches and keys are functions of the seed and the step, so a run is resumed exactly by loading its state.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections import deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,16 +22,15 @@ import optax
 from jax.sharding import NamedSharding
 
 from mmgen_jax.config import Experiment, claim
-from mmgen_jax.data.loader import load, order, stream
+from mmgen_jax.data.loader import load
 from mmgen_jax.rng import step_key
 from mmgen_jax.train.checkpoint import Checkpoints
 from mmgen_jax.train.distributed import Interrupted, StopRequest, fall_together, to_host
+from mmgen_jax.train.feed import feeds, is_due, prefetch
 from mmgen_jax.train.log import Log
-from mmgen_jax.train.mesh import local_rows, put, put_everywhere, stacked_rows
+from mmgen_jax.train.mesh import put_everywhere, stacked_rows
 from mmgen_jax.train.step import Steps, make_steps, partitioned, per_device
-from mmgen_jax.types import Array, Batch, EvalData, Metrics, Source, TrainState
-
-T = TypeVar("T")
+from mmgen_jax.types import Batch, EvalData, Metrics, Source, TrainState
 
 # Evaluators see at most this many training examples of a set that is streamed, as it may not fit in memory.
 EVALUATED_OF_STREAM = 10_000
@@ -102,6 +96,7 @@ def train(
             report(experiment, log, late)  # of the call before, while the devices work at this one
             late = metrics
             last, asked = step == experiment.steps, stop.asked(call)
+            # Who asks to stop may not wait for an evaluation.
             evaluating = last or (is_due(step, experiment.eval_every) and not asked)
             saving = last or asked or is_due(step, experiment.save_every)
             if saving or evaluating:
@@ -114,64 +109,12 @@ def train(
                     if saving:
                         checkpoints.save(step, state, values)
                 log.restart_clock(step)
-            if asked and not last:
-                raise Interrupted(step)
+            if asked:
+                break
+        checkpoints.wait()  # while signals are still held back
+    if step < experiment.steps:
+        raise Interrupted(step)
     return state
-
-
-def is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
-def calls(start: int, experiment: Experiment) -> Iterator[tuple[int, int]]:
-    """(first step, step after the last) of each compiled call: up to `steps_per_call`, and none past a due step."""
-    periods = [n for n in (experiment.log_every, experiment.save_every, experiment.eval_every) if n]
-    while start < experiment.steps:
-        stop = min(start + experiment.steps_per_call, experiment.steps, *(start - start % n + n for n in periods))
-        yield start, stop
-        start = stop
-
-
-def feeds(
-    experiment: Experiment, source: Source, start: int, stacked: NamedSharding
-) -> Generator[tuple[int, np.int32, Array | Batch]]:
-    """(step after the call, its number of steps, its inputs `[k, B, ...]` on the devices) from step `start` on."""
-    size, seed, k = experiment.batch_size, experiment.seed, experiment.steps_per_call
-    rows = local_rows(stacked, size)
-    if experiment.workers is not None:
-        modalities = experiment.model.modalities
-        batches = stream(source, modalities, size, seed, start, experiment.steps, experiment.workers, rows)
-    for first, stop in calls(start, experiment):
-        if experiment.workers is None:
-            positions = order(len(source), seed, first * size, stop * size).astype(np.int32)
-            steps = iter(positions.reshape(stop - first, size)[:, rows])
-        else:
-            steps = islice(batches, stop - first)
-        yield stop, np.int32(stop - first), put(stack(steps, k), stacked, size)
-
-
-def stack(trees: Iterator[Any], k: int) -> Any:
-    """Up to k trees of numpy arrays as one, `[k, ...]`, the rest zeros.
-
-    They are copied one by one into new memory, since a loader may use its buffers again and, on CPU, a device array
-    may be a view of the numpy array it was made from.
-    """
-    first = next(trees)
-    whole = jax.tree.map(lambda x: np.zeros((k, *x.shape), x.dtype), first)
-    for i, tree in enumerate(chain([first], trees)):
-        for to, x in zip(jax.tree.leaves(whole), jax.tree.leaves(tree), strict=True):
-            to[i] = x
-    return whole
-
-
-def prefetch(items: Generator[T], ahead: int = 2) -> Generator[T]:
-    """The same items, made in a thread up to `ahead` of their use: a compiled loop blocks its caller on CPU."""
-    end = object()
-    with closing(items), ThreadPoolExecutor(1) as pool:  # one thread, so the order is kept
-        made = deque(pool.submit(next, items, end) for _ in range(ahead))
-        while (item := made.popleft().result()) is not end:
-            made.append(pool.submit(next, items, end))
-            yield item
 
 
 def compile_calls(

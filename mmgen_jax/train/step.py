@@ -91,7 +91,7 @@ def make_steps(model: Model, tx: optax.GradientTransformation, *, seed: int, ema
 
     `inputs` holds what up to k steps need along its leading axis: `[k, B]` indices into the examples of `resident` or,
     with `resident` None, a Batch with leaves `[k, B, ...]`. `count` is an int32 array: a loop that ends early instead
-    of a second, shorter program keeps one compilation, and gives the same bits however the steps are cut into calls.
+    of a second, shorter program keeps one compilation, and gives the same bits however the steps are cut into calls of one k.
 
     The metrics are those of the last step, and `step`, its number. The loop ends early at a step whose metrics are not
     all finite, so these then name the very step that failed.
