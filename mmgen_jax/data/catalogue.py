@@ -106,6 +106,8 @@ class Stored:
             files = splits[split].file_instructions
         except (KeyError, ValueError):
             raise ValueError(f'Tfds: split "{split}" is not in {folder}, which has {", ".join(splits)}.') from None
+        if not files:
+            raise ValueError(f'Tfds: split "{split}" of {folder} has no examples.')
         self.features = connector(json.loads((folder / "features.json").read_text()))
         self.records = ArrayRecordDataSource(files)
 
