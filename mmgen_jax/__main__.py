@@ -16,7 +16,7 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +68,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--given", action="append", default=[], metavar="NAME=VALUE", help="a text, number or path"
             )
-            sub.add_argument(
-                "--targets", type=lambda names: tuple(names.split(",")), metavar="A,B", help="default: all"
-            )
+            sub.add_argument("--targets", metavar="A,B", help="what to generate (all)")
             sub.add_argument("--n", type=int, default=16, help="how many examples (16)")
             sub.add_argument("--seed", type=int, default=0)
             sub.add_argument("--out", type=Path, metavar="DIR", help="where to (RUN/samples)")
@@ -131,11 +129,12 @@ def sample(options: argparse.Namespace) -> int:
 
     values = jax.device_get(draw(state.variables, jax.random.key(options.seed), given))
     out.mkdir(parents=True, exist_ok=True)
-    for name, xs in values.items():
-        for i, x in enumerate(xs):
+    made = [name for name in modalities if name in values]
+    for name in made:
+        for i, x in enumerate(values[name]):
             rendering = modalities[name].render(x)
             (out / f"{name}_{i:03}.{rendering.suffix}").write_bytes(rendering.data)
-    print(f"{options.n} examples of {', '.join(values)} in {out}")
+    print(f"{options.n} examples of {', '.join(made)} in {out}")
     return 0
 
 
@@ -145,6 +144,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from mmgen_jax.data.loader import load
     from mmgen_jax.rng import step_key
     from mmgen_jax.run import load_run
+    from mmgen_jax.train.log import finite
     from mmgen_jax.train.loop import evaluation_data
 
     _keep_compiled_programs()
@@ -156,7 +156,7 @@ def evaluate(options: argparse.Namespace) -> int:
     split = evaluation_data(experiment, source, train_set, options.run)
     for evaluator in experiment.evaluators:
         values |= evaluator(experiment.model, state.variables, split, step_key(experiment.seed, "evaluate", step))
-    write_text(options.run / "evaluation.json", json.dumps({"step": step, **values}, indent=2) + "\n")
+    write_text(options.run / "evaluation.json", json.dumps({"step": step, "values": finite(values)}, indent=2))
     for name, value in values.items():
         print(f"{name:<{max(map(len, values))}}  {value:.6g}")
     return 0
@@ -198,7 +198,11 @@ def encode(modalities: Mapping[str, Modality], name: str, text: str) -> np.ndarr
 
     _check_names(modalities, (name,))
     if text.endswith(".npy"):
-        return modalities[name].encode(np.load(text, allow_pickle=False))
+        try:
+            array = np.load(text, allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"{text} holds no array of numbers: {error}") from None
+        return modalities[name].encode(array)
     try:
         return modalities[name].encode(text)
     except (ValueError, OSError):
@@ -222,7 +226,9 @@ def _check_names(modalities: Mapping[str, Modality], names: Sequence[str]) -> No
             raise ValueError(f"{name!r} is not a modality of this run, which has {', '.join(modalities)}")
 
 
-def _check_nothing_there(out: Path, names: Sequence[str]) -> None:
+def _check_nothing_there(out: Path, names: Iterable[str]) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file")
     for name in names:
         if there := sorted(out.glob(f"{name}_*.*")):
             raise ValueError(f"{there[0]} exists already; choose another --out")
