@@ -35,8 +35,10 @@ class Label(Direct):
     def __post_init__(self) -> None:
         check_counts(self, "classes", "features")
         check_parts(self)
-        if self.names and len(set(self.names)) != self.classes:
-            raise ValueError(f"Label: names must be {self.classes} different names or none, not {self.names!r}.")
+        if not isinstance(self.names, tuple) or (self.names and len(set(self.names)) != self.classes):
+            raise ValueError(
+                f"Label: names must be a tuple of {self.classes} different names or empty, not {self.names!r}."
+            )
 
     @property
     def likelihood(self) -> Categorical:

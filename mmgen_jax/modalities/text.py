@@ -43,6 +43,8 @@ class Text:
 
     def __post_init__(self) -> None:
         check_counts(self, "length", "features", "layers")
+        if isinstance(self.vocabulary, type | str) or not hasattr(self.vocabulary, "encode"):
+            raise ValueError(f"Text: vocabulary must be a tokenizer such as Characters(), not {self.vocabulary!r}.")
         check_parts(self)
 
     @property

@@ -47,8 +47,11 @@ class Video(Grid):
         check_counts(self, "frames", "height", "width", "channels", "features")
         check_parts(self, unfit=(Categorical,))
         check_rate(self, "fps")
-        if len(self.tubelet) != 3 or any(type(n) is not int or n < 1 for n in self.tubelet):
-            raise ValueError(f"Video: tubelet must be three whole numbers of at least 1, not {self.tubelet!r}.")
+        sides = self.tubelet if isinstance(self.tubelet, tuple) else ()
+        if len(sides) != 3 or any(type(n) is not int or n < 1 for n in sides):
+            raise ValueError(
+                f"Video: tubelet must be a tuple of three whole numbers of at least 1, not {self.tubelet!r}."
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,7 +81,10 @@ class Video(Grid):
         if len(raw) == 0:
             raise ValueError("Video: the clip has no frames.")
         size = self.shape[1:]
-        clip = np.stack([pictures.to_array(f, *size) if pictures.is_picture(f) else np.asarray(f) for f in raw])
+        frames = [pictures.to_array(f, *size) if pictures.is_picture(f) else np.asarray(f) for f in raw]
+        if any(frame.shape != frames[0].shape for frame in frames):
+            raise ValueError("Video: the frames of a clip must all have one shape.")
+        clip = np.stack(frames)
         if self.channels == 1 and clip.ndim == 3:
             clip = clip[..., None]
         start = max(0, (len(clip) - self.frames) // 2)
