@@ -1,0 +1,53 @@
+"""Random changes that leave the class of an example as it is, one draw for each example, inside the compiled step.
+
+    pictures, clips   x'(p) = x(c + (I + E)(p - c) + t),   E ~ U(-0.15, 0.15)^(2 x 2),  t ~ U(-2, 2) pixels      (1)
+    sounds            x'(s) = x(s + t) + g,                t ~ U(-1/10, 1/10) of the length,  g ~ N(0, 0.2)     (2)
+
+E turns, shears and stretches at once; c is the centre; a clip becomes one of its frames. Sounds are log-mel
+spectrograms, on which a gain is a sum. Their ends join, as both are silent.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from mmgen_jax.types import Array, Key
+
+LINEAR, SHIFT = 0.15, 2.0  # of equation (1)
+DELAY, GAIN = 0.1, 0.2  # of equation (2)
+
+
+def augment(x: Array, key: Key) -> Array:
+    """x [B, *shape] changed at random: shape [frames, mels], [H, W, C] or [F, H, W, C]; others stay as they are."""
+    change = {3: _sound, 4: _picture, 5: _clip}.get(x.ndim)
+    if change is None or not jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return jax.vmap(change)(x, jax.random.split(key, len(x)))
+
+
+def _picture(x: Array, key: Key) -> Array:
+    """Equation (1) for x [H, W, C], linearly interpolated; beyond the edge the edge goes on."""
+    linear, shift = jax.random.split(key)
+    matrix = jnp.eye(2) + jax.random.uniform(linear, (2, 2), minval=-LINEAR, maxval=LINEAR)
+    centre = (jnp.array(x.shape[:2]) - 1) / 2
+    way = centre + jax.random.uniform(shift, (2,), minval=-SHIFT, maxval=SHIFT)
+    points = jnp.stack(jnp.meshgrid(*map(jnp.arange, x.shape[:2]), indexing="ij"), axis=-1) - centre
+    where = jnp.moveaxis(points @ matrix.T + way, -1, 0)
+    look = functools.partial(jax.scipy.ndimage.map_coordinates, coordinates=list(where), order=1, mode="nearest")
+    return jax.vmap(look, in_axes=-1, out_axes=-1)(x)
+
+
+def _clip(x: Array, key: Key) -> Array:
+    """The same for one frame, drawn at random, of x [F, H, W, C]: [1, H, W, C]."""
+    which, how = jax.random.split(key)
+    return _picture(x[jax.random.randint(which, (), 0, len(x))], how)[None]
+
+
+def _sound(x: Array, key: Key) -> Array:
+    """Equation (2) for x [frames, mels]."""
+    shift, gain = jax.random.split(key)
+    most = round(DELAY * len(x))
+    return jnp.roll(x, jax.random.randint(shift, (), -most, most + 1), axis=0) + GAIN * jax.random.normal(gain)

@@ -1,0 +1,133 @@
+"""Coherence: whether what is generated is of the same class as what was given (Shi et al. 2019, arXiv:1911.03393).
+
+    given -> target    share of test examples whose generated target is judged to be of the example's class
+    joint              share of unconditional samples whose modalities are all judged to be of one class
+
+No value can be trusted beyond the accuracy of its judges on real test examples, which stands beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+import numpy as np
+from flax.core import FrozenDict
+
+from mmgen_jax.evals.features import Classifier, labelled
+from mmgen_jax.evals.progress import track
+from mmgen_jax.evals.sampling import choose, generate
+from mmgen_jax.evals.words import Words
+from mmgen_jax.rng import fold_name
+from mmgen_jax.types import EvalData, Key, Modality, Model, Variables
+
+
+class Judge(Protocol):
+    """Tells the class of examples of one modality."""
+
+    def classes(self, x: np.ndarray) -> np.ndarray: ...  # [N, *shape] -> int [N], -1 for none
+
+
+@dataclasses.dataclass(frozen=True)
+class Coherence:
+    """Conditional and joint coherence.
+
+    Returns "coherence/image+text->audio" for each set of given modalities and each other one, their mean
+    "coherence/given_2" for each number of given ones, "coherence/joint", and the judges' own accuracy "judge/audio".
+
+    Attributes:
+        label: the modality that says the class.
+        limit: at most so many test examples, and samples.
+        subsets: which sets of modalities are given: "all" but the empty and the full one, or "single" ones.
+        judges: by modality, where the default is not wanted. That is: for the label its value; for texts the names of
+            the classes, if they have any; for all else a network trained on the training split.
+    """
+
+    label: str = "label"
+    limit: int = 1000
+    subsets: Literal["all", "single"] = "all"
+    judges: Mapping[str, Words | Classifier] = FrozenDict()
+
+    def __post_init__(self) -> None:
+        if self.subsets not in ("all", "single"):
+            raise ValueError(f'Coherence: subsets must be "all" or "single", not {self.subsets!r}')
+        if self.limit < 1:
+            raise ValueError(f"Coherence: limit must be at least 1, not {self.limit}")
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError if `label` or one of `judges` is no modality of the model."""
+        for name in (self.label, *self.judges):
+            if name not in model.modalities:
+                raise ValueError(f"Coherence: {name!r} is no modality of the model, which has {list(model.modalities)}")
+        judges = {name: self._judge(name, model.modalities, data) for name in model.modalities}
+        values = {}
+        for name, judge in judges.items():
+            if name != self.label:
+                x, y = labelled(data.test, name, self.label)
+                values[f"judge/{name}"] = float(np.mean(judge.classes(x) == y))
+        conditional: dict[tuple[tuple[str, ...], str], float] = {}
+        for given in track(given_sets(tuple(model.modalities), self.subsets), "coherence"):
+            conditional |= self._given(given, judges, model, variables, data, fold_name(key, "+".join(given)))
+        values |= {f"coherence/{'+'.join(given)}->{target}": v for (given, target), v in conditional.items()}
+        for count in sorted({len(given) for given, _ in conditional}):
+            values[f"coherence/given_{count}"] = float(
+                np.mean([value for (given, _), value in conditional.items() if len(given) == count])
+            )
+        return values | self._joint(judges, model, variables, fold_name(key, "joint"))
+
+    def _judge(self, name: str, modalities: Mapping[str, Modality], data: EvalData) -> Judge:
+        if name == self.label:
+            return Itself()
+        spec = self.judges.get(name) or default_judge(
+            modalities[name], modalities[self.label], data.test.values[self.label]
+        )
+        return spec.fit(name, modalities[name], data, self.label)
+
+    def _given(
+        self,
+        given: tuple[str, ...],
+        judges: Mapping[str, Judge],
+        model: Model,
+        variables: Variables,
+        data: EvalData,
+        key: Key,
+    ) -> dict[tuple[tuple[str, ...], str], float]:
+        """The coherence of every modality not in `given`, over the test examples that have those and a label."""
+        rows = choose(data.test, (*given, self.label), self.limit)
+        if not len(rows):
+            return {}
+        parts = {name: data.test.values[name][rows] for name in given}
+        targets = tuple(name for name in judges if name not in given)
+        made = generate(model, variables, key, parts, targets, len(rows))
+        classes = data.test.values[self.label][rows]
+        return {(given, name): float(np.mean(judges[name].classes(made[name]) == classes)) for name in targets}
+
+    def _joint(self, judges: Mapping[str, Judge], model: Model, variables: Variables, key: Key) -> dict[str, float]:
+        if len(judges) < 2:
+            return {}
+        made = generate(model, variables, key, {}, tuple(judges), self.limit)
+        classes = np.stack([judge.classes(made[name]) for name, judge in judges.items()])
+        return {"coherence/joint": float(np.mean((classes == classes[0]).all(0) & (classes[0] >= 0)))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Itself:
+    """The judge of labels."""
+
+    def classes(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+
+def default_judge(modality: Modality, label: Modality, classes: np.ndarray) -> Words | Classifier:
+    """The judge of `modality`, where `classes` are labels that occur."""
+    is_text = np.issubdtype(modality.dtype, np.integer) and len(modality.shape) == 1
+    names = tuple(label.decode(np.asarray(i, label.dtype)) for i in range(int(classes.max()) + 1))
+    return Words(names) if is_text and all(isinstance(name, str) for name in names) else Classifier()
+
+
+def given_sets(names: tuple[str, ...], which: Literal["all", "single"]) -> list[tuple[str, ...]]:
+    """The sets of modalities that are given, smallest first."""
+    sizes = range(1, len(names)) if which == "all" else [1] if len(names) > 1 else []
+    return [given for size in sizes for given in itertools.combinations(names, size)]
