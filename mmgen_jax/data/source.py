@@ -129,6 +129,8 @@ class Missing:
     def __post_init__(self) -> None:
         if self.how not in MECHANISMS:
             raise ValueError(f"Missing: how must be one of {MECHANISMS}, not {self.how!r}.")
+        if not self.rates:
+            raise ValueError("Missing: rates names no modality.")
         for name, rate in self.rates.items():
             if not 0 <= rate <= 1:
                 raise ValueError(f'Missing: rates["{name}"] must be in [0, 1], not {rate!r}.')
