@@ -40,6 +40,8 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         print(f"mmgen: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         sub = add(command)
         sub.add_argument("run", type=Path, help="a run directory")
         sub.add_argument("--experiment", metavar="FILE", help="its experiment file, if that has classes of its own")
+        if command is not report:
+            sub.add_argument("--step", type=int, help="of which checkpoint (the latest)")
         if command is sample:
             sub.add_argument(
                 "--given", action="append", default=[], metavar="NAME=VALUE", help="a text, number or path"
@@ -120,7 +124,7 @@ def sample(options: argparse.Namespace) -> int:
     _check_nothing_there(out, modalities)
     if options.n < 1:
         raise ValueError(f"--n must be at least 1, not {options.n}")
-    experiment, state = load_run(options.run, options.experiment)
+    experiment, state = load_run(options.run, options.experiment, options.step)
     given = {name: jnp.broadcast_to(x, (options.n, *x.shape)) for name, x in given.items()}
 
     @jax.jit
@@ -148,7 +152,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from mmgen_jax.train.loop import evaluation_data
 
     _keep_compiled_programs()
-    experiment, state = load_run(options.run, options.experiment)
+    experiment, state = load_run(options.run, options.experiment, options.step)
     if not experiment.evaluators:
         raise ValueError(f"the experiment of {options.run} has no evaluators")
     source, step, values = experiment.data.source("train"), int(state.step), {}

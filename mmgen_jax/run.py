@@ -12,7 +12,9 @@ from mmgen_jax.train.checkpoint import Checkpoints
 from mmgen_jax.types import TrainState
 
 
-def load_run(run: str | Path, experiment: str | Path | None = None) -> tuple[Experiment, TrainState]:
+def load_run(
+    run: str | Path, experiment: str | Path | None = None, step: int | None = None
+) -> tuple[Experiment, TrainState]:
     """The experiment of a run directory and its latest state, on the first device and with `opt` None.
 
     Nothing in the directory is executed: it may come from anybody.
@@ -20,15 +22,16 @@ def load_run(run: str | Path, experiment: str | Path | None = None) -> tuple[Exp
     Args:
         run: a directory that `fit` has trained in.
         experiment: the experiment file of the run, needed if it has classes of its own; this file is executed.
+        step: the state of this step rather than the latest.
     Raises:
-        ValueError: not a run directory, nothing saved yet, or a configuration that cannot be read.
+        ValueError: not a run directory, nothing (or not `step`) saved, or a configuration that cannot be read.
         OSError: all checkpoints are damaged.
     """
     loaded = load_config(run, experiment)
     tx = loaded.optimizer.make(loaded.steps)
     create = partial(TrainState.create, loaded.model, tx, ema=loaded.optimizer.ema > 0)
     like = jax.eval_shape(create, jax.random.key(0)).replace(opt=None)
-    state = Checkpoints(Path(run) / "checkpoints").restore(like)
+    state = Checkpoints(Path(run) / "checkpoints").restore(like, step)
     if state is None:
         raise ValueError(f"{run} has no checkpoint yet")
     return loaded, state

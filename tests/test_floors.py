@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "report": {"types", "rng", "config", "run", "data", "evals", "train.log"},
 }
 # The lowest of train, which what config imports may use: no circle can come about.
-BELOW_CONFIG = {"train.step", "train.optimizer", "train.mesh", "train.checkpoint"}
+BELOW_CONFIG = {"train.step", "train.optimizer", "train.mesh", "train.manifest", "train.checkpoint"}
 HEAVY = {"tensorflow", "tensorflow_datasets", "grain", "matplotlib", "tensorboardX", "PIL", "orbax", "mlxtend"}
 
 

@@ -16,7 +16,8 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mmgen_jax.train.checkpoint import Checkpoints, checksum, manifest
+from mmgen_jax.train.checkpoint import Checkpoints
+from mmgen_jax.train.manifest import checksum, manifest
 from mmgen_jax.types import TrainState
 
 
@@ -83,6 +84,15 @@ def test_the_optimiser_can_be_left_out(saved):
     assert_equal(Checkpoints(saved).restore(shapes(state)), state)
 
 
+def test_a_step_can_be_asked_for(saved):
+    assert_equal(Checkpoints(saved).restore(shapes(make(0)), step=2), make(2))
+    with pytest.raises(ValueError, match=r"has no checkpoint of step 7; it has \[1, 2, 3\]"):
+        Checkpoints(saved).restore(shapes(make(0)), step=7)
+    damage(saved / "2")
+    with pytest.raises(OSError, match="is whole: step 2: [^;]*$"):
+        Checkpoints(saved).restore(shapes(make(0)), step=2)
+
+
 def test_any_number_of_devices_restores_what_any_other_saved(tmp_path):
     def shard(count):
         mesh = jax.make_mesh((count,), ("data",), (AxisType.Auto,), devices=jax.devices()[:count])
@@ -141,7 +151,7 @@ def test_a_flipped_bit_anywhere_is_never_restored(saved, caplog):
             assert_equal(restored, make(int(restored.step)))
             if restored.step == 2:
                 noticed.add(path.parent.name)
-                assert "3 is damaged" in caplog.messages[-1] and "trying the one before" in caplog.messages[-1]
+                assert "3 is damaged" in caplog.messages[-1]
         path.write_bytes(whole)
     assert "d" in noticed  # the folder of the arrays' bytes
 
@@ -246,6 +256,14 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
             checkpoints.save(7, make(7), {"score": 2.5})
             checkpoints.wait()
             assert checkpoints.steps == [*expected[:-2], 6, 7]
+
+
+def test_a_best_metric_that_is_not_measured_is_told(tmp_path, caplog):
+    with Checkpoints(tmp_path, best="-fid") as checkpoints:
+        checkpoints.save(1, make(1))
+        assert caplog.messages == []
+        checkpoints.save(2, make(2), {"kid": 1.0})
+        assert caplog.messages == ["best is '-fid', but the metrics are kid"]
 
 
 def test_saving_a_step_twice_changes_nothing(tmp_path):

@@ -1,13 +1,7 @@
 """Checkpoints that can be trusted: the only file that touches Orbax.
 
-Orbax restores a flipped bit without a word, so a *manifest* is saved with every state: for each array its name, dtype,
-shape and two checksums,
-
-    c_j(x) = sum_i  w_j(i) word_i(x)  mod 2^32,      w_j(i) odd,  j = 1, 2                                    (1)
-
-over the bits of x read as unsigned words. Changing bit b of any one word changes the sum by 2^b times an odd number,
-which is never 0 mod 2^32. Integer sums do not depend on their order, so the same number comes out of any number of
-devices and processes, without gathering anything.
+Orbax restores a flipped bit without a word. So a manifest with checksums of all arrays is saved with every state, and a
+checkpoint that does not agree with its own is passed over for the one before it.
 """
 
 from __future__ import annotations
@@ -28,42 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from mmgen_jax.types import Array, TrainState
+from mmgen_jax.train.manifest import check_layout, manifest
+from mmgen_jax.types import TrainState
 
 _log = logging.getLogger(__name__)
-
-
-def checksum(x: Array) -> Array:
-    """Equation (1): the two checksums of an array of any shape and dtype of 8 to 64 bits, as uint32[2]."""
-    x = x.astype(jnp.uint8) if x.dtype == bool else x
-    bits = 8 * min(x.dtype.itemsize, 4)  # a 64-bit number is read as two words along a new last axis
-    words = jax.lax.bitcast_convert_type(x, f"uint{bits}").astype(jnp.uint32)
-    index = jnp.zeros(words.shape, jnp.uint32)
-    for axis, size in enumerate(words.shape):  # row-major position, without reshaping what may be sharded
-        index = index * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
-    mixed = index * np.uint32(0x9E3779B1)
-    mixed = (mixed ^ (mixed >> 15)) * np.uint32(0x85EBCA77)
-    return jnp.stack([jnp.sum(words * (weight | 1), dtype=jnp.uint32) for weight in (2 * index, mixed)])
-
-
-_checksums = jax.jit(lambda leaves: jnp.stack([checksum(x) for x in leaves]))
-
-
-def manifest(state: TrainState) -> dict[str, list]:
-    """`{name: [dtype, shape, c_1, c_2]}` of every array of the state, computed where the arrays are."""
-    names = layout(state)
-    sums = np.asarray(_checksums(jax.tree.leaves(state))).tolist()
-    return {name: [*kind, *pair] for (name, kind), pair in zip(names.items(), sums, strict=True)}
-
-
-def layout(state: TrainState) -> dict[str, list]:
-    """`{name: [dtype, shape]}` of every array, or `jax.ShapeDtypeStruct`, of the state."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): [str(x.dtype), list(x.shape)] for path, x in leaves}
 
 
 class Checkpoints:
@@ -110,6 +75,8 @@ class Checkpoints:
             return
         self._writer = self._writer or self._open()
         arrays = json.dumps(manifest(state))
+        if self._best is not None and metrics and self._best.lstrip("-") not in metrics:
+            _log.warning("best is %r, but the metrics are %s", self._best, ", ".join(metrics))
         metrics = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         # The manifest guards the arrays, and a checksum of its own guards the manifest.
         guard = {"arrays": arrays, "crc32": zlib.crc32(arrays.encode())}
@@ -117,26 +84,29 @@ class Checkpoints:
         saving = self._writer.save_async(step, _fields(state), force=True, metrics=metrics, custom_metadata=guard)
         self._pending = step, saving
 
-    def restore(self, like: TrainState) -> TrainState | None:
+    def restore(self, like: TrainState, step: int | None = None) -> TrainState | None:
         """The latest state that is whole, or None if nothing was ever saved.
 
         Args:
             like: the state as `jax.ShapeDtypeStruct`s, whose shardings say where the arrays are put (default: the
                 first device), however many devices there were when it was saved. With `opt=None` the optimiser's
                 state is not read.
+            step: restore the state of this step only.
         Raises:
-            ValueError: the checkpoint is of a different model.
+            ValueError: the checkpoint is of a different model, or there is none of `step`.
             OSError: there are checkpoints but all of them are damaged.
         """
         self.wait()
+        if step is not None and step not in self.steps:
+            raise ValueError(f"{self.directory} has no checkpoint of step {step}; it has {self.steps}")
         reasons = []
-        for step in reversed(self.steps):
-            state, reason = self._restore_step(step, like)
+        for candidate in self.steps[::-1] if step is None else [step]:
+            state, reason = self._restore_step(candidate, like)
             if reason is None:
                 return state
-            self._damaged.add(step)
-            reasons.append(f"step {step}: {reason}")
-            _log.warning("checkpoint %s is damaged (%s); trying the one before", self.directory / str(step), reason)
+            self._damaged.add(candidate)
+            reasons.append(f"step {candidate}: {reason}")
+            _log.warning("checkpoint %s is damaged (%s)", self.directory / str(candidate), reason)
         if reasons:
             raise OSError(f"no checkpoint in {self.directory} is whole: {'; '.join(reasons)}")
         return None
@@ -187,7 +157,7 @@ class Checkpoints:
         path = self.directory / str(step)
         saved, reason = _attempt(_read_manifest, path)
         if reason is None:
-            _check_layout(path, saved, like)
+            check_layout(f"checkpoint {path}", saved, like)
             state, reason = _attempt(_read_state, path, like)
         if reason is None:
             wrong = [name for name, entry in manifest(state).items() if entry != saved[name]]
@@ -210,11 +180,14 @@ class Checkpoints:
 def _attempt(read: Callable[..., Any], *args: Any) -> tuple[Any, str | None]:
     """`read(*args)`, or what went wrong; every process learns of the failure of any, so that all go on alike."""
     result, reason = None, None
-    try:
-        with _quiet():
+    with _quiet():
+        try:
             result = read(*args)
-    except Exception as error:  # anything may come out of damaged bytes
-        reason = f"cannot be read, {type(error).__name__}"
+        except Exception as error:  # anything may come out of damaged bytes
+            reason = f"cannot be read, {type(error).__name__}"
+        if reason is not None:
+            time.sleep(0.2)  # the threads are still failing
+            gc.collect()  # abandoned tasks complain when they are collected: here, not at any time later
     if jax.process_count() > 1 and multihost_utils.process_allgather(np.asarray(reason is not None)).any():
         reason = reason or "another process cannot read it"
     return result, reason
@@ -228,12 +201,7 @@ def _quiet() -> Iterator[None]:
     sys.unraisablehook = lambda unraisable: None
     try:
         with warnings.catch_warnings(action="ignore"):
-            try:
-                yield
-            except Exception:
-                gc.collect()  # abandoned coroutines complain here and now
-                time.sleep(0.2)  # and so do the threads, which are still failing
-                raise
+            yield
     finally:
         sys.unraisablehook = hook
         logging.disable(disabled)
@@ -271,13 +239,3 @@ def _read_state(path: Path, like: TrainState) -> TrainState:
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding or first), like)
     with _context():
         return TrainState(**({"opt": None, "ema": None} | ocp.load(path, _fields(like))))
-
-
-def _check_layout(path: Path, saved: Mapping[str, list], like: TrainState) -> None:
-    """Raise ValueError where names, dtypes or shapes differ; Orbax itself would cast dtypes without a word."""
-    expected = layout(like)
-    found = {name: entry[:2] for name, entry in saved.items() if like.opt is not None or not name.startswith("opt/")}
-    for name in sorted(expected.keys() | found.keys()):
-        here, there = expected.get(name, "nothing"), found.get(name, "nothing")
-        if here != there:
-            raise ValueError(f"checkpoint {path} is of a different model: {name} is {there} there and {here} here")
