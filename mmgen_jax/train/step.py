@@ -90,8 +90,8 @@ def make_steps(model: Model, tx: optax.GradientTransformation, *, seed: int, ema
     """`steps(state, resident, inputs, count)`: the `count` next steps of training, to be compiled as one program.
 
     `inputs` holds what up to k steps need along its leading axis: `[k, B]` indices into the examples of `resident` or,
-    with `resident` None, a Batch with leaves `[k, B, ...]`. `count` is an int32 array: a loop that ends early instead
-    of a second, shorter program keeps one compilation, and gives the same bits however the steps are cut into calls of one k.
+    with `resident` None, a Batch with leaves `[k, B, ...]`. `count` is an int32 array. A loop that ends early, instead
+    of a second program for fewer steps, is compiled once, and gives the same bits however steps are cut into calls.
 
     The metrics are those of the last step, and `step`, its number. The loop ends early at a step whose metrics are not
     all finite, so these then name the very step that failed.
