@@ -96,7 +96,7 @@ class Label(Direct):
     def _checked(self, x: Any) -> np.ndarray:
         x = check_shape(self, x)
         if not np.issubdtype(x.dtype, np.integer) or not 0 <= x < self.classes:
-            raise ValueError(f"Label: a class must be a whole number from 0 to {self.classes - 1}, not {x!r}.")
+            raise ValueError(f"Label: a class must be a whole number from 0 to {self.classes - 1}, not {x.item()!r}.")
         return x
 
 
