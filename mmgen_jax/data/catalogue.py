@@ -57,7 +57,7 @@ class Tfds:
         for name, path in self.features.items():
             try:
                 _at(first, path)
-            except (KeyError, TypeError):
+            except KeyError:
                 raise ValueError(
                     f'Tfds: features["{name}"] is "{path}", but {self.name} has {", ".join(_paths(first))}.'
                 ) from None
@@ -183,8 +183,10 @@ def _size(n: str | int) -> int | None:
     return None if int(n) < 0 else int(n)
 
 
-def _at(example: Mapping[str, Any], path: str) -> Any:
+def _at(example: Any, path: str) -> Any:
     """The value at `path`. A feature's name may itself hold a "/", so the whole path is tried first."""
+    if not isinstance(example, Mapping):
+        raise KeyError(path)
     if path in example:
         return example[path]
     head, _, rest = path.partition("/")
