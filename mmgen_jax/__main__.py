@@ -170,7 +170,7 @@ def report(options: argparse.Namespace) -> int:
     """Write one page about a run, report.html: curves, examples, sound, clips and the table of metrics."""
     from mmgen_jax.report.page import write
 
-    print(write(options.run))
+    print(write(options.run, options.experiment))
     return 0
 
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import pytest
 
-from mmgen_jax.config import Experiment
+from mmgen_jax.config import Experiment, load_experiment
 from mmgen_jax.data import Digits
 from mmgen_jax.modalities import Image, Label
 from mmgen_jax.overrides import describe, fields, override
@@ -160,16 +160,28 @@ def test_help_has_every_field_with_its_value_type_and_documentation(experiment):
     assert all(field.doc for field in fields(experiment) if "." not in field.name)
 
 
-def test_a_class_whose_annotations_cannot_be_resolved(experiment):
-    """As after an experiment file has run: its module is gone. The present values say what is allowed."""
-    namespace = {"__name__": "left.py"}
-    code = (
-        "from __future__ import annotations\nimport dataclasses\nfrom typing import Any\n"
-        "class Unseen: ...\n"
-        "Own = dataclasses.make_dataclass('Own', [('size', 'int', 3), ('other', 'Unseen', None)], frozen=True)"
-    )
-    exec(code, namespace)
-    own = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, anything=namespace["Own"]()))
-    assert override(own, ["--model.anything.size", "4"]).model.anything.size == 4
-    with pytest.raises(ValueError, match="must be a whole number"):
-        override(own, ["--model.anything.size", "x"])
+OWN = """
+from __future__ import annotations
+import dataclasses
+from mmgen_jax.config import Experiment
+from mmgen_jax.data import Digits
+from mmgen_jax.types import Modality
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    size: int = 3
+    modality: Modality | None = None
+
+    def step(self): ...
+
+experiment = Experiment(model=Own(), data=Digits(), steps=1)
+"""
+
+
+def test_a_class_of_an_experiment_file(tmp_path):
+    """Its annotations are text that nothing can resolve any more: the present values say what is allowed."""
+    (tmp_path / "own.py").write_text(OWN)
+    experiment = load_experiment(tmp_path / "own.py")
+    assert override(experiment, ["--model.size", "4"]).model.size == 4
+    with pytest.raises(ValueError, match="--model.size must be a whole number, not 'x'"):
+        override(experiment, ["--model.size", "x"])
