@@ -1,6 +1,7 @@
 """Likelihoods are densities: they agree with scipy and stored numbers, sum to one, and stay finite far out."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -27,6 +28,12 @@ ALL = [
 NAMES = [str(likelihood) for likelihood in ALL]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def log_prob(likelihood, out, x):
+    """Compiled: one by one, the operations would each be compiled for every shape."""
+    return likelihood.log_prob(out, x)
+
+
 def each_alone(values: np.ndarray) -> np.ndarray:
     """Every value as an example of its own, [n, 1]."""
     return values.reshape(-1, 1)
@@ -46,10 +53,10 @@ def test_golden_primitives(golden_vae: Path) -> None:
     scale = json.loads(str(z["meta"]))["scale"]
     with jax.enable_x64(True):
         recon, target, binary = (each_alone(z[k]) for k in ("recon", "target", "target_binary"))
-        normal, laplace = Normal(scale).log_prob(recon, target), Laplace(scale).log_prob(recon, target)
-        bernoulli = Bernoulli().log_prob(recon, binary)
+        normal, laplace = log_prob(Normal(scale), recon, target), log_prob(Laplace(scale), recon, target)
+        bernoulli = log_prob(Bernoulli(), recon, binary)
         onehot = z["target_onehot"]
-        categorical = Categorical(onehot.shape[-1]).log_prob(z["recon"], onehot.argmax(-1))
+        categorical = log_prob(Categorical(onehot.shape[-1]), z["recon"], onehot.argmax(-1))
     np.testing.assert_allclose(normal, z["log_prob_normal"].ravel(), rtol=1e-10)
     np.testing.assert_allclose(laplace, z["log_prob_laplace"].ravel(), rtol=1e-10)
     np.testing.assert_allclose(bernoulli, z["log_prob_bernoulli"].ravel(), rtol=1e-10)
@@ -70,7 +77,7 @@ def test_equals_scipy_summed_over_the_event() -> None:
         Categorical(2): (out, classes, np.take_along_axis(scipy.special.log_softmax(out, -1), classes[..., None], -1)),
     }
     for likelihood, (output, value, log_p) in expected.items():
-        actual = likelihood.log_prob(jnp.asarray(output), jnp.asarray(value))
+        actual = log_prob(likelihood, jnp.asarray(output), jnp.asarray(value))
         np.testing.assert_allclose(actual, log_p.reshape(3, -1).sum(1), rtol=2e-5, err_msg=str(likelihood))
 
 
@@ -82,7 +89,7 @@ def test_discretized_logistic_equals_differences_of_the_cdf() -> None:
         upper, lower = cdf(levels + 0.5 / 255), cdf(levels - 0.5 / 255)
         upper[-1], lower[0] = 1.0, 0.0
         out = jnp.tile(jnp.asarray([[mean, raw]]), (256, 1))
-        log_p = DiscretizedLogistic().log_prob(out, each_alone(levels.astype(np.float32)))
+        log_p = log_prob(DiscretizedLogistic(), out, each_alone(levels.astype(np.float32)))
         np.testing.assert_allclose(np.exp(log_p), upper - lower, rtol=1e-3, atol=1e-7)
 
 
@@ -90,7 +97,7 @@ def test_discretized_logistic_equals_differences_of_the_cdf() -> None:
 def test_integrates_to_one(likelihood) -> None:
     x = np.linspace(-60, 60, 400_001, dtype=np.float32)
     out = jnp.tile(jnp.asarray([[0.4, 0.3]])[:, : likelihood.out_shape((1,))[0]], (len(x), 1))
-    density = np.exp(np.asarray(likelihood.log_prob(out, each_alone(x)), np.float64))
+    density = np.exp(np.asarray(log_prob(likelihood, out, each_alone(x)), np.float64))
     assert np.trapezoid(density, x) == pytest.approx(1, abs=1e-4)
 
 
@@ -98,18 +105,18 @@ def test_integrates_to_one(likelihood) -> None:
 @pytest.mark.parametrize("mean, raw", [(0.3, -1.0), (0.5, -9.0), (7.0, 2.0), (-1e4, -3.0), (0.2, 50.0)])
 def test_discretized_logistic_sums_to_one(levels: int, mean: float, raw: float) -> None:
     x = jnp.arange(levels, dtype=jnp.float32)[:, None] / (levels - 1)
-    log_p = DiscretizedLogistic(levels).log_prob(jnp.tile(jnp.asarray([[mean, raw]]), (levels, 1)), x)
+    log_p = log_prob(DiscretizedLogistic(levels), jnp.tile(jnp.asarray([[mean, raw]]), (levels, 1)), x)
     assert np.exp(np.asarray(log_p, np.float64)).sum() == pytest.approx(1, abs=1e-4)
     assert log_p.max() <= 0
 
 
 def test_classes_and_coins_sum_to_one() -> None:
     logits = jnp.asarray([[3.0, -40.0, 0.5]])
-    mass = [jnp.exp(Categorical(3).log_prob(logits, jnp.asarray([k])))[0] for k in range(3)]
+    mass = [jnp.exp(log_prob(Categorical(3), logits, jnp.asarray([k])))[0] for k in range(3)]
     assert sum(mass) == pytest.approx(1, abs=1e-6)
     for logit in (-200.0, 0.3, 40.0):
         out = jnp.asarray([[logit]])
-        both = [jnp.exp(Bernoulli().log_prob(out, jnp.full((1, 1), bit)))[0] for bit in (0.0, 1.0)]
+        both = [jnp.exp(log_prob(Bernoulli(), out, jnp.full((1, 1), bit)))[0] for bit in (0.0, 1.0)]
         assert sum(both) == pytest.approx(1, abs=1e-6)
 
 
@@ -117,15 +124,15 @@ def test_classes_and_coins_sum_to_one() -> None:
 @pytest.mark.parametrize("size", [0.0, 1e4, -1e4])
 def test_value_and_gradient_are_finite_far_out(likelihood, size: float) -> None:
     out, x = example(likelihood)
-    value, gradient = jax.value_and_grad(lambda o: likelihood.log_prob(o, x).sum())(jnp.full_like(out, size))
+    value, gradient = jax.value_and_grad(lambda o: log_prob(likelihood, o, x).sum())(jnp.full_like(out, size))
     assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("likelihood", ALL, ids=NAMES)
 def test_shapes_and_dtypes_at_any_precision(likelihood) -> None:
     out, x = example(likelihood)
-    half = likelihood.log_prob(out.astype(jnp.bfloat16), x)
-    exact = likelihood.log_prob(out.astype(jnp.bfloat16).astype(jnp.float32), x)
+    half = log_prob(likelihood, out.astype(jnp.bfloat16), x)
+    exact = log_prob(likelihood, out.astype(jnp.bfloat16).astype(jnp.float32), x)
     assert half.shape == (3,) and half.dtype == jnp.float32
     np.testing.assert_array_equal(half, exact)  # rounded once, at the input: no arithmetic in half precision
     integers = isinstance(likelihood, Categorical)
@@ -150,7 +157,7 @@ def test_samples_have_the_moments_of_the_density(likelihood, out: list[float]) -
     if isinstance(likelihood, Bernoulli | DiscretizedLogistic):
         support = np.linspace(0, 1, getattr(likelihood, "levels", 2))
     many = jnp.tile(jnp.asarray([out]), (len(support), 1))
-    weight = np.exp(np.asarray(likelihood.log_prob(many, each_alone(support.astype(np.float32))), np.float64))
+    weight = np.exp(np.asarray(log_prob(likelihood, many, each_alone(support.astype(np.float32))), np.float64))
     weight /= weight.sum()
     mean = (weight * support).sum()
     variance = (weight * (support - mean) ** 2).sum()
@@ -170,7 +177,7 @@ def test_the_learned_scale_finds_the_error() -> None:
     error = 0.02 * jax.random.normal(KEY, (1, 4000))
 
     def nll(raw: jax.Array) -> jax.Array:
-        return -Normal(None).log_prob(jnp.concatenate([jnp.zeros((1, 4000)), jnp.full((1, 4000), raw)], 1), error)[0]
+        return -log_prob(Normal(None), jnp.concatenate([jnp.zeros((1, 4000)), jnp.full((1, 4000), raw)], 1), error)[0]
 
     raws = jnp.linspace(-7, 0, 1401)
     best = raws[jax.vmap(nll)(raws).argmin()]
@@ -179,7 +186,7 @@ def test_the_learned_scale_finds_the_error() -> None:
 
 def test_the_learned_scale_stays_in_its_range() -> None:
     perfect = jnp.zeros((1, 1))
-    sharpest = Normal(None).log_prob(jnp.asarray([[0.0, -1e9]]), perfect)
+    sharpest = log_prob(Normal(None), jnp.asarray([[0.0, -1e9]]), perfect)
     assert sharpest[0] == pytest.approx(7 - 0.5 * np.log(2 * np.pi), abs=1e-4)
 
 
@@ -194,15 +201,15 @@ def test_means() -> None:
 def test_ignored_classes_score_nothing_and_have_no_gradient() -> None:
     logits, x = jax.random.normal(KEY, (2, 3, 4)), jnp.asarray([[1, 3, 0], [2, 0, 0]])
     likelihood = Categorical(4, ignore=0)
-    whole = Categorical(4).log_prob(logits[0, :2][None], x[0, :2][None])
-    np.testing.assert_allclose(likelihood.log_prob(logits, x)[0], whole[0], rtol=1e-6)
-    gradient = jax.grad(lambda o: likelihood.log_prob(o, x).sum())(logits)
+    whole = log_prob(Categorical(4), logits[0, :2][None], x[0, :2][None])
+    np.testing.assert_allclose(log_prob(likelihood, logits, x)[0], whole[0], rtol=1e-6)
+    gradient = jax.grad(lambda o: log_prob(likelihood, o, x).sum())(logits)
     np.testing.assert_array_equal(np.abs(gradient).sum(-1) == 0, x == 0)
 
 
 def test_values_between_levels_count_as_the_nearer() -> None:
     out = jnp.asarray([[0.4, -1.0]] * 2)
-    near, exact = DiscretizedLogistic(5).log_prob(out, jnp.asarray([[0.3], [0.25]]))
+    near, exact = log_prob(DiscretizedLogistic(5), out, jnp.asarray([[0.3], [0.25]]))
     assert near == exact
 
 
