@@ -113,32 +113,24 @@ def sample(options: argparse.Namespace) -> int:
     import jax
     import jax.numpy as jnp
 
-    from mmgen_jax.run import load_config, load_run
+    from mmgen_jax.run import load_run
 
+    if options.n < 1:
+        raise ValueError(f"--n must be at least 1, not {options.n}")
     _keep_compiled_programs()
-    modalities = load_config(options.run, options.experiment).model.modalities
+    experiment, state = load_run(options.run, options.experiment, options.step)
+    modalities, out = experiment.model.modalities, options.out or options.run / "samples"
     given = {name: encode(modalities, name, text) for name, text in map(_name_value, options.given)}
     targets = None if options.targets is None else tuple(options.targets.split(","))
     _check_names(modalities, targets or ())
-    out = options.out or options.run / "samples"
     _check_nothing_there(out, modalities)
-    if options.n < 1:
-        raise ValueError(f"--n must be at least 1, not {options.n}")
-    experiment, state = load_run(options.run, options.experiment, options.step)
     given = {name: jnp.broadcast_to(x, (options.n, *x.shape)) for name, x in given.items()}
 
     @jax.jit
     def draw(variables: Any, key: Any, given: Any) -> Any:
         return experiment.model.sample(variables, key, options.n, given=given or None, targets=targets)
 
-    values = jax.device_get(draw(state.variables, jax.random.key(options.seed), given))
-    out.mkdir(parents=True, exist_ok=True)
-    made = [name for name in modalities if name in values]
-    for name in made:
-        for i, x in enumerate(values[name]):
-            rendering = modalities[name].render(x)
-            (out / f"{name}_{i:03}.{rendering.suffix}").write_bytes(rendering.data)
-    print(f"{options.n} examples of {', '.join(made)} in {out}")
+    _write(out, modalities, jax.device_get(draw(state.variables, jax.random.key(options.seed), given)))
     return 0
 
 
@@ -187,7 +179,7 @@ def data(options: argparse.Namespace) -> int:
     print(dataset)
     for split in ("train", "test"):
         source = dataset.source(split)
-        print(f"{split}: {len(source)} examples")
+        print(f"{split}: {len(source)} examples, the first of them:")
         for name, value in source[0].items() if len(source) else ():
             print(f"  {name}: {_describe(value)}")
     return 0
@@ -236,6 +228,17 @@ def _check_nothing_there(out: Path, names: Iterable[str]) -> None:
     for name in names:
         if there := sorted(out.glob(f"{name}_*.*")):
             raise ValueError(f"{there[0]} exists already; choose another --out")
+
+
+def _write(out: Path, modalities: Mapping[str, Modality], values: Mapping[str, np.ndarray]) -> None:
+    """Each example of each modality as a file that people can look at."""
+    out.mkdir(parents=True, exist_ok=True)
+    made = [name for name in modalities if name in values]
+    for name in made:
+        for i, x in enumerate(values[name]):
+            rendering = modalities[name].render(x)
+            (out / f"{name}_{i:03}.{rendering.suffix}").write_bytes(rendering.data)
+    print(f"{len(values[made[0]])} examples of {', '.join(made)} in {out}")
 
 
 def _describe(value: Any) -> str:
