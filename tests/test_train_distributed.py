@@ -57,12 +57,12 @@ def wait_for_rows(workdir, step):
         time.sleep(0.05)
 
 
-def test_a_request_to_stop_is_noted_and_the_handlers_come_back():
+def test_a_request_to_stop_is_noted_and_the_handlers_come_back(capfd):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with StopRequest() as stop:
         assert not stop.asked(0)
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.asked(1)
+        assert stop.asked(1) and "asked to stop" in capfd.readouterr().err
         with pytest.raises(KeyboardInterrupt):  # the second Ctrl-C is the usual one
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)

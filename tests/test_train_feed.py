@@ -85,7 +85,10 @@ def test_prefetch_keeps_order_passes_errors_and_stops():
 
     ahead = prefetch(items())
     assert next(ahead) == 0
-    time.sleep(0.1)
+    deadline = time.monotonic() + 10
+    while len(made) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
     assert made == [0, 1, 2]  # two ahead, not more
     ahead.close()
     with pytest.raises(KeyError, match="seven"):

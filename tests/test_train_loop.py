@@ -4,20 +4,20 @@ import dataclasses
 import json
 import os
 import signal
-import time
 
 import jax
 import numpy as np
 import pytest
-from train_fakes import Net, Points
+from train_fakes import Net, Points, split_in_memory
 
 from mmgen_jax.config import Experiment
 from mmgen_jax.train.checkpoint import Checkpoints
 from mmgen_jax.train.distributed import Interrupted
 from mmgen_jax.train.log import read_rows
-from mmgen_jax.train.loop import fit, keep_compiled_programs
-from mmgen_jax.train.mesh import Mesh
+from mmgen_jax.train.loop import compile_calls, fit, keep_compiled_programs
+from mmgen_jax.train.mesh import Mesh, put, put_everywhere, replicated, stacked_rows
 from mmgen_jax.train.optimizer import Optimizer
+from mmgen_jax.types import TrainState
 
 
 def experiment(**changes):
@@ -122,25 +122,33 @@ def test_all_meshes_and_both_paths_train_alike(tmp_path):
     assert not mixed.params["dense"]["kernel"].is_fully_replicated
 
 
-def test_a_finished_run_returns_at_once_with_its_state(tmp_path):
-    state = fit(experiment(), tmp_path / "run")
-    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
-    began = time.perf_counter()
-    equal_trees(fit(experiment(), tmp_path / "run"), state)
-    assert time.perf_counter() - began < 5
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == rows
-
-
-def test_the_step_is_traced_once(tmp_path):
-    traces = []
-
+def counted(traces):
     class Counted(Net):
         def step(self, *args):
             traces.append(1)
             return super().step(*args)
 
-    fit(experiment(steps=11, model=Counted()), tmp_path / "run")  # calls of 3, 3, 3 and 2 steps
+    return Counted()
+
+
+def test_the_step_is_traced_once_and_not_at_all_when_the_run_is_finished(tmp_path):
+    traces = []
+    e = experiment(steps=11, model=counted(traces))  # calls of 3, 3, 3 and 2 steps
+    state = fit(e, tmp_path / "run")
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert len(traces) == 1
+    equal_trees(fit(e, tmp_path / "run"), state)
+    assert len(traces) == 1 and (tmp_path / "run" / "metrics.jsonl").read_text() == rows
+
+
+def test_the_program_refuses_what_would_compile_it_again():
+    e = experiment()
+    tx, stacked = e.optimizer.make(12), stacked_rows(e.mesh.make(jax.devices()), 24)
+    state = jax.device_put(TrainState.create(e.model, tx, jax.random.key(0), ema=True), replicated(stacked.mesh))
+    resident = put_everywhere(split_in_memory(), stacked.mesh)
+    program = compile_calls(e, tx, state, resident, stacked)
+    with pytest.raises(TypeError, match="called with"):
+        program(state, resident, put(np.zeros((4, 12), np.int32), stacked, 12), np.int32(4))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path):

@@ -69,6 +69,7 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
+        os.write(2, b"asked to stop: this call is finished and saved first\n")  # print is not for signal handlers
         signal.signal(signal.SIGINT, self._before[signal.SIGINT])
 
     def asked(self, call: int) -> bool:

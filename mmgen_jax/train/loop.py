@@ -30,7 +30,7 @@ from mmgen_jax.train.feed import feeds, is_due, prefetch
 from mmgen_jax.train.log import Log
 from mmgen_jax.train.mesh import put_everywhere, stacked_rows
 from mmgen_jax.train.step import Steps, make_steps, partitioned, per_device
-from mmgen_jax.types import Batch, EvalData, Metrics, Source, TrainState
+from mmgen_jax.types import Batch, EvalData, Metrics, Source, TrainState, Variables
 
 # Evaluators see at most this many training examples of a set that is streamed, as it may not fit in memory.
 EVALUATED_OF_STREAM = 10_000
@@ -104,7 +104,9 @@ def train(
                 report(experiment, log, late)
                 late, values = {}, {}
                 try:
-                    values = evaluate(experiment, state, evaluation, log) if evaluating else {}
+                    if evaluating and evaluation is not None:
+                        values = evaluate(experiment, state.variables, step, evaluation)
+                        log.evaluation(step, values)
                 finally:  # what is trained is saved even if an evaluator fails
                     if saving:
                         checkpoints.save(step, state, values)
@@ -166,17 +168,13 @@ def evaluation_data(experiment: Experiment, source: Source, train_set: Batch | N
     return EvalData(train_set, test_set, workdir / f"judges{jax.process_index() or ''}")
 
 
-def evaluate(experiment: Experiment, state: TrainState, data: EvalData | None, log: Log) -> dict[str, float]:
-    """The values of all evaluators, also written to the log and to `evaluation.json`."""
-    if data is None:
-        return {}
-    step = int(state.step)
-    variables = jax.tree.map(jnp.asarray, to_host(state.variables))
+def evaluate(experiment: Experiment, variables: Variables, step: int, data: EvalData) -> dict[str, float]:
+    """The values of all evaluators, each measuring the model as it is after `step` steps with the same key."""
+    local = jax.tree.map(jnp.asarray, to_host(variables))  # evaluators need not know of meshes
     key = step_key(experiment.seed, "evaluate", step)
     values: dict[str, float] = {}
     for evaluator in experiment.evaluators:
-        values |= evaluator(experiment.model, variables, data, key)
-    log.evaluation(step, values)
+        values |= evaluator(experiment.model, local, data, key)
     return values
 
 
