@@ -62,7 +62,7 @@ class Network(nn.Module):
 
 
 def shrunk(x: Array) -> Array:
-    """[B, *space, C] with its space halved until an example has at most `MOST` values: its class is still plain to see."""
+    """[B, *space, C] with its space halved until an example has at most `MOST` values: its class is still plain."""
     while x.ndim > 2 and math.prod(x.shape[1:]) > MOST:
         x = jax.image.resize(x, (len(x), *(-(-n // 2) for n in x.shape[1:-1]), x.shape[-1]), "linear")
     return x

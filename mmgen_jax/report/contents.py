@@ -1,0 +1,111 @@
+"""What a report shows, gathered from a run directory: curves and numbers that are there, examples made on the spot."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmgen_jax.data.loader import gather
+from mmgen_jax.evals.sampling import generate
+from mmgen_jax.rng import step_key
+from mmgen_jax.types import Batch, Modality, Model, Source, Variables
+
+REAL, JOINT, TEXTS = 6, 8, 24  # examples that are shown: of the test split, of the model, and its texts
+CANDIDATES = 64  # test examples that are looked at for REAL complete ones
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """All that the page is made of; nothing in it is computed further.
+
+    Attributes:
+        title: the name of the run directory.
+        model, data: their class names.
+        step: of the state that is shown.
+        parameters: how many numbers the model has.
+        modalities: by name.
+        real: complete examples of the test split, where there are any.
+        made: by the modality that is given, what was made of it for each of `real`.
+        reconstructed: of `real`, or None if the model does not reconstruct.
+        joint: samples with nothing given.
+        rows: of metrics.jsonl.
+        evaluation: values by name, in the order measured.
+        judges: the description of each judge.
+        config: the experiment as JSON text.
+        starts: when, how and with what the run was started, each time.
+    """
+
+    title: str
+    model: str
+    data: str
+    step: int
+    parameters: int
+    modalities: Mapping[str, Modality]
+    real: Batch
+    made: Mapping[str, Arrays]
+    reconstructed: Arrays | None
+    joint: Arrays
+    rows: Sequence[Mapping[str, Any]]
+    evaluation: Mapping[str, float | None]
+    judges: Sequence[Mapping[str, Any]]
+    config: str
+    starts: Sequence[Mapping[str, Any]]
+
+
+def collect(run: Path, experiment: Any, state: Any) -> Contents:
+    """Read the run directory and let the model make the examples."""
+    from mmgen_jax.train.log import read_rows
+
+    model, variables = experiment.model, state.variables
+    real = examples(experiment.data.source("test"), model.modalities)
+    key = step_key(experiment.seed, "report", int(state.step))
+    made, reconstructed, joint = show(model, variables, real, key)
+    evaluation = run / "evaluation.json"
+    return Contents(
+        title=run.resolve().name,
+        model=type(model).__name__,
+        data=type(experiment.data).__name__,
+        step=int(state.step),
+        parameters=sum(x.size for x in jax.tree.leaves(state.params)),
+        modalities=model.modalities,
+        real=real,
+        made=made,
+        reconstructed=reconstructed,
+        joint=joint,
+        rows=read_rows(run / "metrics.jsonl"),
+        evaluation=json.loads(evaluation.read_text())["values"] if evaluation.exists() else {},
+        judges=[json.loads(path.read_text()) for path in sorted(run.glob("judges*/*.json"))],
+        config=(run / "config.json").read_text(),
+        starts=read_rows(run / "starts.jsonl"),
+    )
+
+
+def examples(source: Source, modalities: Mapping[str, Modality]) -> Batch:
+    """`REAL` examples of a split, the most complete of some drawn at random, always the same ones."""
+    drawn = np.random.default_rng(0).permutation(len(source))[:CANDIDATES]
+    batch = Batch(*gather(source, modalities, drawn))
+    complete = np.sum(list(batch.present.values()), axis=0)
+    return batch.take(np.argsort(-complete, kind="stable")[:REAL])
+
+
+def show(
+    model: Model, variables: Variables, real: Batch, key: jax.Array
+) -> tuple[dict[str, Arrays], Arrays | None, Arrays]:
+    """What the model makes: of each modality of the `real` examples, of all of them together, and of nothing."""
+    names, n = tuple(model.modalities), len(real)
+    made = {
+        name: generate(model, variables, key, {name: real.values[name]}, tuple(t for t in names if t != name), n)
+        for name in names
+        if len(names) > 1
+    }
+    reconstruct = getattr(model, "reconstruct", None)
+    reconstructed = None if reconstruct is None else jax.device_get(jax.jit(reconstruct)(variables, real, key))
+    return made, reconstructed, generate(model, variables, key, {}, names, max(JOINT, TEXTS))

@@ -1,0 +1,237 @@
+"""One page about a run, report.html: it opens without a network, wherever it is sent, and loads nothing.
+
+Whatever a model or a run directory says is escaped, so a page may be made of anybody's run.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmgen_jax.report.cells import cell
+from mmgen_jax.report.contents import JOINT, REAL, TEXTS, Contents, collect
+from mmgen_jax.report.plots import curve, short
+from mmgen_jax.report.style import CSS
+
+SHOWN = 3  # of the real examples, in the grid of what is made of them
+
+
+def write(run: str | Path, experiment: str | Path | None = None) -> Path:
+    """Write report.html into the run directory and return its path.
+
+    Args:
+        run: a directory that was trained in.
+        experiment: the experiment file, if the run has classes of its own.
+    Raises:
+        ValueError: not a run directory, or nothing saved in it yet.
+    """
+    from mmgen_jax.run import load_run
+
+    path = Path(run) / "report.html"
+    path.write_text(page(collect(Path(run), *load_run(run, experiment))), encoding="utf-8")
+    return path
+
+
+def page(contents: Contents) -> str:
+    """The whole page as HTML."""
+    sections = (
+        head(contents),
+        curves(contents),
+        conditional(contents),
+        joint(contents),
+        texts(contents),
+        reconstructions(contents),
+        coherence(contents),
+        metrics(contents),
+        origin(contents),
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(contents.title)}</title><style>{CSS}</style></head>"
+        f"<body><main>{''.join(sections)}</main></body></html>\n"
+    )
+
+
+def head(contents: Contents) -> str:
+    """Title, a paragraph, and the numbers that matter most."""
+    names = list(contents.modalities)
+    listed = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+    lead = (
+        f"A {contents.model} that models {listed} of {contents.data} together and makes any of them from any others. "
+        f"What this page shows was made by its checkpoint of step {contents.step:,}, from examples of the test split."
+    )
+    tiles = {"training steps": f"{contents.step:,}", "parameters": f"{contents.parameters:,}"}
+    if contents.rows:
+        tiles["of training"] = duration(contents.rows[-1]["seconds"])
+    named = {"coherence/given_1": "coherence, one given", "coherence/joint": "coherence, joint"}
+    tiles |= {text: percent(v) for name, text in named.items() if (v := contents.evaluation.get(name)) is not None}
+    boxes = "".join(f'<div class="tile"><b>{value}</b><span>{text}</span></div>' for text, value in tiles.items())
+    return (
+        f"<header><h1>{html.escape(contents.title)}</h1>"
+        f'<p class="lead">{html.escape(lead)}</p><div class="tiles">{boxes}</div></header>'
+    )
+
+
+def curves(contents: Contents) -> str:
+    """The loss, wide, then every other training metric."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    for row in contents.rows:
+        for name, value in row.items():
+            if value is not None and name not in ("step", "seconds", *contents.evaluation):
+                series.setdefault(name, []).append((row["step"], value))
+    drawn = {name: points for name, points in series.items() if len(points) > 1}
+    if not drawn:
+        return ""
+    figures = []
+    for name in sorted(drawn, key=lambda name: name != "loss"):
+        first = name == "loss"
+        svg = curve(*zip(*drawn[name], strict=True), **({"width": 1080, "height": 230} if first else {}))
+        caption = f"<figcaption>{html.escape(name)}</figcaption>"
+        figures.append(f'<figure class="card{" first" if first else ""}">{caption}{svg}</figure>')
+    return section("Training", f'<div class="plots">{"".join(figures)}</div>')
+
+
+def conditional(contents: Contents) -> str:
+    """For some test examples a grid: in each row one modality is given and the others are made of it."""
+    if not contents.made:
+        return ""
+    names = list(contents.modalities)
+    cards = []
+    for i in range(min(SHOWN, len(contents.real))):
+        real = [shown(contents, name, contents.real.values[name], i, contents.real.present[name]) for name in names]
+        rows = [row("the real one", real)]
+        for given, made in contents.made.items():
+            if contents.real.present[given][i]:
+                cells = [
+                    f'<td class="given">{real[k][4:]}' if name == given else shown(contents, name, made[name], i)
+                    for k, name in enumerate(names)
+                ]
+                rows.append(row(f"from {given}", cells))
+        cards.append(card(table(["", *names], rows, "grid")))
+    text = "Above, a test example. Each row below was given only what is framed; the rest of the row was made from it."
+    return section("Any from any other", "".join(cards), text)
+
+
+def joint(contents: Contents) -> str:
+    """Samples with nothing given."""
+    boxes = (
+        '<div class="card">'
+        + "".join(cell(n, m, contents.joint[n][i]) for n, m in contents.modalities.items())
+        + "</div>"
+        for i in range(JOINT)
+    )
+    text = "Nothing was given: all parts of a sample were made together."
+    return section("Out of nothing", f'<div class="samples">{"".join(boxes)}</div>', text)
+
+
+def texts(contents: Contents) -> str:
+    """More of the texts that were made with nothing given."""
+    parts = []
+    for name, modality in contents.modalities.items():
+        if np.issubdtype(modality.dtype, np.integer) and modality.shape:
+            items = "".join(f"<li>{cell(name, modality, x)}</li>" for x in contents.joint[name][:TEXTS])
+            parts.append(card(f'<ol class="texts">{items}</ol>'))
+    return section("Texts", "".join(parts)) if parts else ""
+
+
+def reconstructions(contents: Contents) -> str:
+    """Test examples above what the model gives back when it is given all of them."""
+    if contents.reconstructed is None:
+        return ""
+    rows = []
+    for name in contents.modalities:
+        real, back = contents.real, contents.reconstructed
+        n = range(min(REAL, len(real)))
+        rows.append(row(name, [shown(contents, name, real.values[name], i, real.present[name]) for i in n]))
+        rows.append(row("given back", [shown(contents, name, back[name], i) for i in n]))
+    return section("Given back", card(table([], rows, "grid")), "Every part was given, and decoded again.")
+
+
+def coherence(contents: Contents) -> str:
+    """The share of made examples of the right class, one modality given, as a coloured table."""
+    names = list(contents.modalities)
+    values = {(a, b): contents.evaluation.get(f"coherence/{a}->{b}") for a in names for b in names}
+    if all(value is None for value in values.values()):
+        return ""
+    rows = [row(f"from {a}", [heat(values[a, b]) for b in names]) for a in names]
+    text = "How often what is made (column) from one given modality (row) is judged to be of the right class."
+    accuracy = [
+        row(
+            html.escape(judge["modality"]),
+            [f"<td>{percent(judge['accuracy'])}</td><td><code>{html.escape(judge['sha256'][:12])}</code></td>"],
+        )
+        for judge in contents.judges
+    ]
+    judges = table(["trained judge", "accuracy on real examples", "hash of its weights"], accuracy, "numbers")
+    return section("Coherence", card(table(["", *names], rows, "heat")) + (card(judges) if accuracy else ""), text)
+
+
+def metrics(contents: Contents) -> str:
+    """Every number of the evaluation, by evaluator."""
+    groups: dict[str, list[str]] = {}
+    for name, value in contents.evaluation.items():
+        group, _, rest = name.partition("/")
+        number = "not a number" if value is None else f"{value:.4g}"
+        groups.setdefault(group, []).append(row(html.escape(rest or group), [f"<td>{number}</td>"]))
+    parts = [
+        f"<details><summary>{html.escape(group)}: {len(rows)} numbers</summary>{table([], rows, 'numbers')}</details>"
+        for group, rows in groups.items()
+    ]
+    return section("All numbers", card("".join(parts))) if parts else ""
+
+
+def origin(contents: Contents) -> str:
+    """How the run was made: commands, versions, configuration."""
+    starts = []
+    for start in contents.starts:
+        versions = ", ".join(f"{name} {version}" for name, version in start["versions"].items())
+        note = f"{start['started']}, {versions}, {' x '.join(map(str, start['devices']))}"
+        command = f"<code>{html.escape(start['command'])}</code>"
+        starts.append(f'<p>{command}<br><span class="note">{html.escape(note)}</span></p>')
+    config = f"<details><summary>Configuration</summary><pre>{html.escape(contents.config)}</pre></details>"
+    return section("Where it comes from", card("".join(starts) + config))
+
+
+def shown(contents: Contents, name: str, values: np.ndarray, i: int, present: np.ndarray | None = None) -> str:
+    """A table cell of example i of `values`."""
+    if present is not None and not present[i]:
+        return '<td class="missing">missing</td>'
+    return f"<td>{cell(name, contents.modalities[name], values[i])}</td>"
+
+
+def heat(value: float | None) -> str:
+    if value is None:
+        return "<td></td>"
+    return f'<td style="background: rgb(var(--heat) / {0.62 * value:.2f})">{percent(value)}</td>'
+
+
+def section(title: str, body: str, text: str = "") -> str:
+    note = f'<p class="note">{text}</p>' if text else ""
+    return f"<section><h2>{title}</h2>{note}{body}</section>"
+
+
+def card(body: str) -> str:
+    return f'<div class="card scroll">{body}</div>'
+
+
+def table(columns: Sequence[str], rows: Iterable[str], kind: str) -> str:
+    top = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    top = f"<thead><tr>{top}</tr></thead>" if columns else ""
+    return f'<table class="{kind}">{top}<tbody>{"".join(rows)}</tbody></table>'
+
+
+def row(title: str, cells: Iterable[str]) -> str:
+    return f"<tr><th>{title}</th>{''.join(cells)}</tr>"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{short(round(seconds, 1))} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
