@@ -31,7 +31,7 @@ def close_trees(a, b):
     "optimizer, reference",
     [
         (Optimizer(weight_decay=0.0), optax.adamw(1e-3, weight_decay=0.0)),
-        (Optimizer(name="adam", b1=0.5), optax.adam(1e-3, b1=0.5)),
+        (Optimizer(b1=0.5), optax.adam(1e-3, b1=0.5)),
         (
             Optimizer(weight_decay=0.1),
             optax.adamw(1e-3, weight_decay=0.1, mask={"kernel": True, "bias": False}),
@@ -113,7 +113,7 @@ def test_moments_have_the_paths_of_the_parameters():
 @pytest.mark.parametrize(
     "fields, text",
     [
-        (dict(name="adagrad"), r"optimizer.name is 'adagrad', but must be one of \('adamw', 'adam', 'lion', 'sgd'\)"),
+        (dict(name="adagrad"), r"optimizer.name is 'adagrad', but must be one of \('adamw', 'lion', 'sgd'\)"),
         (dict(learning_rate=0.0), "optimizer.learning_rate is 0.0, but must be more than 0"),
         (dict(learning_rate=float("nan")), "optimizer.learning_rate is nan"),
         (dict(schedule="step"), "optimizer.schedule is 'step', but must be one of"),

@@ -84,10 +84,8 @@ def train(
 ) -> TrainState:
     """From `state` to the last step. `stacked` is the sharding of what a call is fed, `[k, B, ...]`."""
     start, source = int(state.step), experiment.data.source("train")
-    train_set = load(source, experiment.model.modalities) if experiment.workers is None else None
-    resident = put_everywhere(train_set, stacked.mesh)
+    resident, evaluation = load_data(experiment, source, stacked.mesh, workdir)
     program = compile_calls(experiment, tx, state, resident, stacked)
-    evaluation = evaluation_data(experiment, source, train_set, workdir)
     feed = prefetch(feeds(experiment, source, start, stacked))
     late: Metrics = {}
     with Log(workdir, start, experiment.steps, experiment.batch_size) as log, StopRequest() as stop, closing(feed):
@@ -95,8 +93,7 @@ def train(
             state, metrics = program(state, resident, inputs, count)
             report(experiment, log, late)  # of the call before, while the devices work at this one
             late = metrics
-            last, asked = step == experiment.steps, stop.asked(call)
-            # Who asks to stop may not wait for an evaluation.
+            last, asked = step == experiment.steps, stop.asked(call)  # who asks does not wait for an evaluation
             evaluating = last or (is_due(step, experiment.eval_every) and not asked)
             saving = last or asked or is_due(step, experiment.save_every)
             if saving or evaluating:
@@ -104,7 +101,7 @@ def train(
                 report(experiment, log, late)
                 late, values = {}, {}
                 try:
-                    if evaluating and evaluation is not None:
+                    if evaluating and evaluation:
                         values = evaluate(experiment, state.variables, step, evaluation)
                         log.evaluation(step, values)
                 finally:  # what is trained is saved even if an evaluator fails
@@ -117,6 +114,14 @@ def train(
     if step < experiment.steps:
         raise Interrupted(step)
     return state
+
+
+def load_data(
+    experiment: Experiment, source: Source, mesh: jax.sharding.Mesh, workdir: Path
+) -> tuple[Batch | None, EvalData | None]:
+    """(the training set on the devices unless it is streamed, what evaluators see if there are any)."""
+    train_set = load(source, experiment.model.modalities) if experiment.workers is None else None
+    return put_everywhere(train_set, mesh), evaluation_data(experiment, source, train_set, workdir)
 
 
 def compile_calls(

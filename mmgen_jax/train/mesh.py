@@ -33,9 +33,16 @@ SMALL = 2048
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    """The number of devices along each axis (-1 for `data`: all that are left) and the table of rules.
+    """The number of devices along each axis, and the table.
 
-    Raises ValueError for sizes below one, an unknown tactic or a faulty regular expression.
+    Attributes:
+        data: devices that split the batch; -1 for all that are left.
+        fsdp: devices that split the batch and the parameters.
+        model: devices that split the parameters.
+        rules: (regular expression, tactic) of which the first that is found in an array's path applies.
+
+    Raises:
+        ValueError: a size below one, an unknown tactic or a faulty regular expression.
     """
 
     data: int = -1

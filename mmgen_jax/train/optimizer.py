@@ -15,20 +15,28 @@ from typing import Any, Literal, get_args
 import jax
 import optax
 
-Name = Literal["adamw", "adam", "lion", "sgd"]
+Name = Literal["adamw", "lion", "sgd"]
 Schedule = Literal["constant", "cosine", "linear"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """Learning rates and lengths are per training step, whatever `accumulate` is.
+    """Lengths and rates are per training step, whatever `accumulate` is.
 
-    `warmup` steps raise the rate linearly to `learning_rate`; then it stays, or falls to zero at the last step along a
-    cosine or a line. `clip` bounds the global norm of the gradient (None: not at all). `accumulate` batches are
-    averaged into one update. `b1` is the momentum of sgd; adam is adamw for which decay makes no sense. `ema` is the
-    decay of the average of the parameters that is evaluated and sampled from (0: none; typically 0.999).
+    Attributes:
+        name: adamw (Adam where weight_decay is 0), lion, or sgd.
+        learning_rate: the largest the rate becomes.
+        schedule: the rate after the warm-up: constant, or falling to 0 at the last step by a cosine or a line.
+        warmup: steps in which the rate rises linearly to `learning_rate`.
+        weight_decay: how strongly matrices and kernels are drawn to 0.
+        clip: bound on the global norm of the gradient; None for no bound.
+        accumulate: batches whose mean gradient makes one update.
+        b1: decay of the first moment; the momentum of sgd.
+        b2: decay of the second moment.
+        ema: decay of the average of the parameters that is evaluated and sampled from, such as 0.999; 0 for none.
 
-    Raises ValueError for a field outside its range.
+    Raises:
+        ValueError: a field is outside its range.
     """
 
     name: Name = "adamw"
@@ -78,7 +86,6 @@ class Optimizer:
         rate = self.rate(steps)
         direction = {
             "adamw": lambda: optax.scale_by_adam(self.b1, self.b2),
-            "adam": lambda: optax.scale_by_adam(self.b1, self.b2),
             "lion": lambda: optax.scale_by_lion(self.b1, self.b2),
             "sgd": lambda: optax.trace(self.b1) if self.b1 else optax.identity(),
         }[self.name]()
