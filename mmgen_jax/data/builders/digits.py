@@ -87,7 +87,7 @@ def prepare(sound: str, target: Path) -> None:
     """Writes the data set into the folder `target`.
 
     It is written beside its place and then renamed into it: whoever is killed half way leaves nothing that looks like a
-    data set, and of two processes that prepare at once the slower finds the other's, which is the same to the byte.
+    data set, and of two processes that prepare at once the slower finds the other's, whose examples are the same.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     print(f"Digits: preparing 5,000 examples in {target} (seconds, once) ...", file=sys.stderr, flush=True)
