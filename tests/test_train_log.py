@@ -67,8 +67,14 @@ def test_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
     with Log(tmp_path, 10, 100, 8) as log:
         now[0] += 5.0
         log.train_row(20, {"loss": 0.25, "grad_norm": 1.0})
+        now[0] += 1e5
+        log.train_row(30, {"critic_loss": 1.0})
     out, err = capsys.readouterr()
-    assert out == "" and err == "going on from step 10\nstep 20/100 loss 0.25 2 steps/s 16 examples/s 00:00:40 left\n"
+    assert out == "" and err.splitlines() == [
+        "going on from step 10",
+        "step 20/100 loss 0.25 2 steps/s 16 examples/s 0:00:40 left",
+        "step 30/100 critic_loss 1 0.0001 steps/s 0.0008 examples/s 4 days, 1:13:38 left",
+    ]
 
 
 def test_a_bar_on_a_terminal(tmp_path, capsys, monkeypatch):

@@ -6,6 +6,7 @@ the run began, pauses between its sessions left out. The row of an evaluation ha
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import sys
@@ -51,8 +52,7 @@ class Log:
 
     def __init__(self, workdir: Path, start: int, steps: int, batch_size: int) -> None:
         self.workdir, self.path = workdir, workdir / "metrics.jsonl"
-        self.start, self.steps, self.batch_size = start, steps, batch_size
-        self.active = jax.process_index() == 0
+        self.batch_size, self.active = batch_size, jax.process_index() == 0
         kept = [row for row in read_rows(self.path) if row["step"] <= start]
         self._began = time.perf_counter() - (kept[-1]["seconds"] if kept else 0.0)
         self._mark = (start, time.perf_counter())
@@ -90,7 +90,7 @@ class Log:
         self._mark = (step, now)
         self.row(step, {**values, "steps_per_second": round(speed, 3)})
         if self.active:
-            text = " ".join(f"{name} {value:.4g}" for name, value in values.items() if name == "loss")
+            text = " ".join(f"{name} {value:.4g}" for name, value in values.items() if "loss" in name)
             self._progress.show(step, f"{text} {speed:.4g} steps/s {speed * self.batch_size:.4g} examples/s")
 
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
@@ -124,7 +124,7 @@ class Progress:
             self._bar.update(self._task, completed=step, description=text)
             return
         each = (time.perf_counter() - self._began) / max(step - self._start, 1)
-        left = time.strftime("%H:%M:%S", time.gmtime(each * (self._steps - step)))
+        left = datetime.timedelta(seconds=round(each * (self._steps - step)))
         print(f"step {step}/{self._steps} {text} {left} left", file=sys.stderr, flush=True)
 
     def close(self) -> None:
