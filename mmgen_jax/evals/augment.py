@@ -32,10 +32,10 @@ def _picture(x: Array, key: Key) -> Array:
     """Equation (1) for x [H, W, C], linearly interpolated; beyond the edge the edge goes on."""
     linear, shift = jax.random.split(key)
     matrix = jnp.eye(2) + jax.random.uniform(linear, (2, 2), minval=-LINEAR, maxval=LINEAR)
-    centre = (jnp.array(x.shape[:2]) - 1) / 2
-    way = centre + jax.random.uniform(shift, (2,), minval=-SHIFT, maxval=SHIFT)
-    points = jnp.stack(jnp.meshgrid(*map(jnp.arange, x.shape[:2]), indexing="ij"), axis=-1) - centre
-    where = jnp.moveaxis(points @ matrix.T + way, -1, 0)
+    # Coordinates stand first here, [2, H, W], as map_coordinates has them.
+    centre = (jnp.array(x.shape[:2]) - 1).reshape(2, 1, 1) / 2
+    way = jax.random.uniform(shift, (2, 1, 1), minval=-SHIFT, maxval=SHIFT)
+    where = jnp.einsum("ij,jhw->ihw", matrix, jnp.indices(x.shape[:2]) - centre) + centre + way
     look = functools.partial(jax.scipy.ndimage.map_coordinates, coordinates=list(where), order=1, mode="nearest")
     return jax.vmap(look, in_axes=-1, out_axes=-1)(x)
 

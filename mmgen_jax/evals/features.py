@@ -39,7 +39,8 @@ SMOOTHING = 0.05  # of the labels: keeps the logits, and so the features, from g
 class Network(nn.Module):
     """x [B, *shape] -> (features [B, width], logits [B, classes]). `ids` is the number of different tokens, 0 for none.
 
-    A clip is judged by its frames: outputs are their means. It is pictures that have a class, wherever they move to.
+    Pooled by the maximum over space, so that it matters little where something stands. A clip is judged by its frames:
+    the outputs are their means.
     """
 
     classes: int
@@ -55,7 +56,7 @@ class Network(nn.Module):
         sizes = halvings(x.shape[1:-1]) if x.ndim > 2 else []
         for i, (large, small) in enumerate(itertools.pairwise(sizes)):
             x = nn.silu(nn.RMSNorm()(Down(self.channels * 2**i, strides_between(large, small))(x)))
-        x = nn.silu(nn.Dense(2 * self.width)(x.reshape(len(x), -1)))
+        x = nn.silu(nn.Dense(4 * self.width)(x)).max(tuple(range(1, x.ndim - 1)))
         features = nn.silu(nn.Dense(self.width)(x))
         outputs = features, nn.Dense(self.classes)(features)
         return tuple(y.reshape(-1, count, y.shape[-1]).mean(1) for y in outputs)

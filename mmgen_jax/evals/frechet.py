@@ -29,7 +29,7 @@ from mmgen_jax.types import EvalData, Key, Model, Variables
 class Frechet:
     """Distance of unconditional samples from the test split, in features of a judge of the modality, by modality.
 
-    Returns "frechet/image", and beside it "frechet/image_floor", the distance of as many training examples: what a
+    Returns "frechet/image", and beside it "frechet/image/floor", the distance of as many training examples: what a
     perfect model would get. Modalities of whole numbers (texts, labels) have no such features and are left out.
 
     Attributes:
@@ -53,7 +53,7 @@ class Frechet:
                 judge.features(split.values[name][choose(split, (name,), rows)]) for split in (data.test, data.train)
             )
             values[f"frechet/{name}"] = frechet_distance(judge.features(made[name]), test)
-            values[f"frechet/{name}_floor"] = frechet_distance(train, test)
+            values[f"frechet/{name}/floor"] = frechet_distance(train, test)
         return values
 
 

@@ -39,12 +39,12 @@ def page(contents: Contents) -> str:
     """The whole page as HTML."""
     sections = (
         head(contents),
-        curves(contents),
         conditional(contents),
         joint(contents),
         texts(contents),
         reconstructions(contents),
         coherence(contents),
+        curves(contents),
         metrics(contents),
         origin(contents),
     )

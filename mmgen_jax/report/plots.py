@@ -15,16 +15,16 @@ WIDTH, LEFT, RIGHT, TOP, BOTTOM = 330, 46, 8, 8, 22  # of a curve, in units of t
 def curve(steps: Sequence[int], values: Sequence[float], width: int = WIDTH, height: int = 150) -> str:
     """`values` over `steps`, as SVG.
 
-    Of more than 20 values the largest two in a hundred may leave the frame: the first steps of a training would
+    Of more than 20 values the extreme two in a hundred may leave the frame: the first steps of a training would
     otherwise flatten all the rest.
     """
     x, y = np.asarray(steps, float), np.asarray(values, float)
-    low, high = y.min(), (np.quantile(y, 0.98) if len(y) > 20 else y.max())
+    low, high = np.quantile(y, (0.02, 0.98)) if len(y) > 20 else (y.min(), y.max())
     low, high = (low, high) if high > low else (low - 0.5, low + 0.5)
     inner, tall = width - LEFT - RIGHT, height - TOP - BOTTOM
     across = LEFT + inner * (x - x[0]) / max(x[-1] - x[0], 1)
-    down = TOP + tall * (high - np.maximum(np.minimum(y, high + (high - low)), low)) / (high - low)
-    points = " ".join(f"{a:.1f},{max(b, 0):.1f}" for a, b in zip(across, down, strict=True))
+    down = TOP + tall * (high - np.clip(y, low, high)) / (high - low)
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, down, strict=True))
     marks = "".join(
         f'<path class="axis" d="M{LEFT} {v:.1f}H{width - RIGHT}"/>'
         f'<text x="{LEFT - 6}" y="{v + 4:.1f}" text-anchor="end">{short(tick)}</text>'
