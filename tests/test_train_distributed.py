@@ -1,5 +1,6 @@
 """Several processes on one machine equal one process, stop together and fall together."""
 
+import json
 import os
 import signal
 import socket
@@ -117,8 +118,10 @@ def test_two_processes_equal_one(tmp_path, workers):
         np.testing.assert_allclose(params["dense"], state.params["dense"]["kernel"], rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(params["out"], state.params["out"]["kernel"], rtol=1e-6, atol=1e-6)
     one, two = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
-    assert [row["step"] for row in two] == [3, 6, 9, 12]  # written once, by the first process
-    np.testing.assert_allclose([row["loss"] for row in one], [row["loss"] for row in two], rtol=1e-6)
+    assert [row["step"] for row in two] == [3, 6, 9, 12, 12]  # written once, by the first process
+    np.testing.assert_allclose([row["loss"] for row in one[:4]], [row["loss"] for row in two[:4]], rtol=1e-6)
+    values = [json.loads((tmp_path / name / "evaluation.json").read_text())["values"] for name in ("one", "two")]
+    assert values[1] == pytest.approx(values[0], rel=1e-5) and values[0]["seen"] == pytest.approx(8, rel=0.1)
     assert "step 12/12" in results[0][1] and "step 12/12" not in results[1][1]
 
 

@@ -1,5 +1,6 @@
 """One of several processes of a training, for test_train_distributed.py: PORT PROCESSES INDEX WORKDIR STEPS WORKERS."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -14,13 +15,22 @@ from mmgen_jax.train.mesh import Mesh
 from mmgen_jax.train.optimizer import Optimizer
 
 
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """An evaluator that every process runs by itself, on variables and data it holds whole."""
+
+    def __call__(self, model, variables, data, key):
+        sizes = [float(np.abs(x).sum()) for x in jax.tree.leaves((variables, data.test.values))]
+        return {"size": sum(sizes), "seen": float(variables["seen"])}
+
+
 def experiment(steps, workers):
     sgd = Optimizer(name="sgd", learning_rate=0.01)
     # width 256: large enough that the weights are split between the processes
     model = Net(width=256)
     return Experiment(
         model=model, data=Points(), steps=steps, batch_size=24, optimizer=sgd, mesh=Mesh(data=1, fsdp=2),
-        steps_per_call=4, log_every=3, save_every=6, workers=workers,
+        steps_per_call=4, log_every=3, save_every=6, workers=workers, evaluators=(Size(),),
     )  # fmt: skip
 
 
