@@ -10,10 +10,11 @@ import pytest
 from evals_fakes import MODALITIES, Model, data, split
 
 from mmgen_jax.evals import kept
-from mmgen_jax.evals.augment import augment
+from mmgen_jax.evals.augment import augment as plain_augment
 from mmgen_jax.evals.features import Classifier, Network, labelled, shrunk
 from mmgen_jax.evals.frechet import Frechet
 
+augment = jax.jit(plain_augment)
 TINY = Classifier(width=16, channels=8, steps=60, batch_size=32, rate=2e-2)
 
 
@@ -67,6 +68,8 @@ def test_only_labelled_examples_are_learned_from():
     assert len(x) == len(y) == 10
     with pytest.raises(ValueError, match="no example has both 'text' and 'label'"):
         labelled(split(6, {"text": list(range(6))}), "text", "label")
+    with pytest.raises(ValueError, match="'class' is no modality of the data"):
+        labelled(split(6), "text", "class")
 
 
 def test_digest_depends_on_everything():
@@ -130,7 +133,7 @@ def test_a_sound_is_moved_and_its_gain_is_a_sum():
         gains = {k: np.ptp(changed - np.roll(x[0], k, axis=0)) for k in range(-3, 4)}
         assert min(gains.values()) < 1e-5
     tokens = jnp.ones((2, 30), jnp.int32)
-    assert augment(tokens, jax.random.key(0)) is tokens
+    assert plain_augment(tokens, jax.random.key(0)) is tokens
 
 
 def test_frechet_distance_of_a_model(tmp_path):

@@ -140,8 +140,11 @@ def apply(network: Network, params: Params, x: Array) -> dict[str, Array]:
 def labelled(data: Batch, name: str, label: str) -> tuple[np.ndarray, np.ndarray]:
     """The examples [N, *shape] of modality `name` that have a label, and their labels [N].
 
-    Raises ValueError if there are none.
+    Raises ValueError if there are none, or no such modality.
     """
+    for part in (name, label):
+        if part not in data.present:
+            raise ValueError(f"{part!r} is no modality of the data, which has {list(data.present)}")
     there = data.present[name] & data.present[label]
     if not there.any():
         raise ValueError(f"no example has both {name!r} and {label!r}, so nothing can be learned or judged")

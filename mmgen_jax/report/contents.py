@@ -16,7 +16,7 @@ from mmgen_jax.evals.sampling import generate
 from mmgen_jax.rng import step_key
 from mmgen_jax.types import Batch, Modality, Model, Source, Variables
 
-REAL, JOINT, TEXTS = 6, 8, 24  # examples that are shown: of the test split, of the model, and its texts
+REAL, JOINT, TEXTS = 5, 10, 24  # examples that are shown: of the test split, of the model, and its texts
 CANDIDATES = 64  # test examples that are looked at for REAL complete ones
 
 Arrays = Mapping[str, np.ndarray]

@@ -16,7 +16,7 @@ h2 { font-size: 23px; letter-spacing: -.012em; margin: 64px 0 6px; }
 h3 { font-size: 15px; margin: 28px 0 8px; }
 p { margin: 0 0 14px; max-width: 74ch; }
 .lead { font-size: 18px; color: var(--soft); }
-.note, figcaption { color: var(--soft); font-size: 14px; }
+.note, figcaption { color: var(--soft); font-size: 14px; max-width: 110ch; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 18px; margin: 14px 0; }
 .scroll { overflow-x: auto; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 30px 0 0; }
@@ -51,8 +51,9 @@ td.given { background: var(--given); box-shadow: inset 0 0 0 1.5px var(--given-l
 .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 12px; }
 .samples .card { margin: 0; display: flex; flex-wrap: wrap; gap: 10px; align-items: center; justify-content: center; }
 .samples .picture { height: 76px; }
-.samples .text { flex-basis: 100%; text-align: center; }
-.samples .sound { flex-basis: 168px; }
+.samples .class { order: 1; }
+.samples .sound { order: 2; }
+.samples .text { order: 3; flex-basis: 100%; text-align: center; }
 .texts { columns: 2; column-gap: 32px; margin: 0; padding-left: 1.4em; }
 .texts li { break-inside: avoid; margin-bottom: 5px; }
 .numbers td { border-top: 1px solid var(--line); font-size: 14px; }
@@ -62,5 +63,6 @@ details { margin: 12px 0; }
 summary { cursor: pointer; font-weight: 600; }
 pre { overflow-x: auto; font: 13px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; margin: 10px 0 0; }
 @media (max-width: 640px) { main { padding: 32px 14px 64px; } .texts { columns: 1; } h2 { margin-top: 44px; }
-  .grid .picture { height: 62px; max-width: none; } .samples { grid-template-columns: 1fr 1fr; } }
+  .sound { width: 140px; } .grid .picture { height: 62px; max-width: none; }
+  .samples { grid-template-columns: 1fr 1fr; } }
 """
