@@ -1,1 +1,10 @@
+"""What measures a model: evaluators are frozen dataclasses, `evaluator(model, variables, data, key) -> {name: value}`."""
 
+from mmgen_jax.evals.coherence import Coherence
+from mmgen_jax.evals.facts import Facts
+from mmgen_jax.evals.features import Classifier
+from mmgen_jax.evals.frechet import Frechet
+from mmgen_jax.evals.reconstruction import Reconstruction
+from mmgen_jax.evals.words import Words
+
+__all__ = ["Classifier", "Coherence", "Facts", "Frechet", "Reconstruction", "Words"]
