@@ -1,4 +1,4 @@
-"""What measures a model: evaluators are frozen dataclasses, `evaluator(model, variables, data, key) -> {name: value}`."""
+"""What measures a model: frozen dataclasses, called as `evaluator(model, variables, data, key) -> {name: value}`."""
 
 from mmgen_jax.evals.coherence import Coherence
 from mmgen_jax.evals.facts import Facts
