@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mmgen_jax.report.cells import cell
-from mmgen_jax.report.contents import JOINT, REAL, TEXTS, Contents, collect
+from mmgen_jax.report.contents import JOINT, TEXTS, Contents, collect
 from mmgen_jax.report.plots import curve, short
 from mmgen_jax.report.style import CSS
 
@@ -79,10 +79,10 @@ def head(contents: Contents) -> str:
 def curves(contents: Contents) -> str:
     """The loss, wide, then every other training metric."""
     series: dict[str, list[tuple[int, float]]] = {}
-    for row in contents.rows:
-        for name, value in row.items():
+    for line in contents.rows:
+        for name, value in line.items():
             if value is not None and name not in ("step", "seconds", *contents.evaluation):
-                series.setdefault(name, []).append((row["step"], value))
+                series.setdefault(name, []).append((line["step"], value))
     drawn = {name: points for name, points in series.items() if len(points) > 1}
     if not drawn:
         return ""
@@ -102,15 +102,14 @@ def conditional(contents: Contents) -> str:
     names = list(contents.modalities)
     cards = []
     for i in range(min(SHOWN, len(contents.real))):
-        real = [shown(contents, name, contents.real.values[name], i, contents.real.present[name]) for name in names]
-        rows = [row("the real one", real)]
+        rows = [row("the real one", [true(contents, name, i) for name in names])]
         for given, made in contents.made.items():
             if contents.real.present[given][i]:
                 cells = [
-                    f'<td class="given">{real[k][4:]}' if name == given else shown(contents, name, made[name], i)
-                    for k, name in enumerate(names)
+                    true(contents, name, i, "given") if name == given else shown(contents, name, made[name][i])
+                    for name in names
                 ]
-                rows.append(row(f"from {given}", cells))
+                rows.append(row(html.escape(f"from {given}"), cells))
         cards.append(card(table(["", *names], rows, "grid")))
     text = "Above, a test example. Each row below was given only what is framed; the rest of the row was made from it."
     return section("Any from any other", "".join(cards), text)
@@ -142,12 +141,10 @@ def reconstructions(contents: Contents) -> str:
     """Test examples above what the model gives back when it is given all of them."""
     if contents.reconstructed is None:
         return ""
-    rows = []
+    rows, examples = [], range(len(contents.real))
     for name in contents.modalities:
-        real, back = contents.real, contents.reconstructed
-        n = range(min(REAL, len(real)))
-        rows.append(row(name, [shown(contents, name, real.values[name], i, real.present[name]) for i in n]))
-        rows.append(row("given back", [shown(contents, name, back[name], i) for i in n]))
+        rows.append(row(html.escape(name), [true(contents, name, i) for i in examples]))
+        rows.append(row("given back", [shown(contents, name, contents.reconstructed[name][i]) for i in examples]))
     return section("Given back", card(table([], rows, "grid")), "Every part was given, and decoded again.")
 
 
@@ -157,7 +154,7 @@ def coherence(contents: Contents) -> str:
     values = {(a, b): contents.evaluation.get(f"coherence/{a}->{b}") for a in names for b in names}
     if all(value is None for value in values.values()):
         return ""
-    rows = [row(f"from {a}", [heat(values[a, b]) for b in names]) for a in names]
+    rows = [row(html.escape(f"from {a}"), [heat(values[a, b]) for b in names]) for a in names]
     text = "How often what is made (column) from one given modality (row) is judged to be of the right class."
     accuracy = [
         row(
@@ -196,11 +193,16 @@ def origin(contents: Contents) -> str:
     return section("Where it comes from", card("".join(starts) + config))
 
 
-def shown(contents: Contents, name: str, values: np.ndarray, i: int, present: np.ndarray | None = None) -> str:
-    """A table cell of example i of `values`."""
-    if present is not None and not present[i]:
+def true(contents: Contents, name: str, i: int, kind: str = "") -> str:
+    """A table cell of the modality `name` of test example i."""
+    if not contents.real.present[name][i]:
         return '<td class="missing">missing</td>'
-    return f"<td>{cell(name, contents.modalities[name], values[i])}</td>"
+    return shown(contents, name, contents.real.values[name][i], kind)
+
+
+def shown(contents: Contents, name: str, x: np.ndarray, kind: str = "") -> str:
+    """A table cell of x [*shape]."""
+    return f'<td class="{kind}">{cell(name, contents.modalities[name], x)}</td>'
 
 
 def heat(value: float | None) -> str:
