@@ -1,1 +1,49 @@
 """Multimodal generation in JAX: any modalities from any others, four families, one training loop."""
+
+from mmgen_jax import data, vae
+from mmgen_jax.config import Experiment, load_experiment
+from mmgen_jax.modalities import (
+    Audio,
+    Bernoulli,
+    Categorical,
+    DiscretizedLogistic,
+    Image,
+    Label,
+    Laplace,
+    Normal,
+    Text,
+    Vector,
+    Video,
+)
+from mmgen_jax.run import load_run
+from mmgen_jax.train.loop import fit
+from mmgen_jax.train.mesh import Mesh
+from mmgen_jax.train.optimizer import Optimizer
+from mmgen_jax.types import Batch, EvalData, TrainState
+from mmgen_jax.vae import VAE
+
+__all__ = [
+    "Audio",
+    "Batch",
+    "Bernoulli",
+    "Categorical",
+    "DiscretizedLogistic",
+    "EvalData",
+    "Experiment",
+    "Image",
+    "Label",
+    "Laplace",
+    "Mesh",
+    "Normal",
+    "Optimizer",
+    "Text",
+    "TrainState",
+    "VAE",
+    "Vector",
+    "Video",
+    "data",
+    "fit",
+    "load_experiment",
+    "load_run",
+    "vae",
+]

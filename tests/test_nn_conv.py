@@ -26,8 +26,9 @@ def normal(seed: int, *shape: int) -> jax.Array:
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_both_forms_have_equal_values_and_gradients(space):
-    x, kernel = normal(0, 2, *space, 3), normal(1, *(2,) * len(space), 3, 4)
+@pytest.mark.parametrize("outputs", [2, 4])
+def test_both_forms_have_equal_values_and_gradients(space, outputs):
+    x, kernel = normal(0, 2, *space, 3), normal(1, *(2,) * len(space), 3, outputs)
     padding = [(1, 0)] * len(space)
 
     def loss(form):

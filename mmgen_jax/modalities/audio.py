@@ -35,7 +35,7 @@ class Audio(Grid):
     mels: number of mel bands; None for a waveform.
     window, hop: length and distance of the spectrogram's frames, in samples.
     likelihood: Normal or Laplace.
-    encoder, decoder, features: as for `Image`, with [B, *shape] for [B, H, W, C].
+    encoder, decoder, features, fold: as for `Image`, with [B, *shape] for [B, H, W, C].
     patch: duration of one token, in hops; for waveforms too.
     """
 
@@ -49,10 +49,11 @@ class Audio(Grid):
     encoder: nn.Module | None = None
     decoder: nn.Module | None = None
     features: int = 32
+    fold: int = 1
     patch: int = 4
 
     def __post_init__(self) -> None:
-        check_counts(self, "samples", "rate", "window", "hop", "features", "patch")
+        check_counts(self, "samples", "rate", "window", "hop", "features", "fold", "patch")
         check_parts(self, unfit=(Bernoulli, Categorical, DiscretizedLogistic))
         if self.window % 2 or self.hop > self.window // 2:
             raise ValueError(

@@ -42,6 +42,7 @@ class Grid(Direct):
     encoder: nn.Module | None
     decoder: nn.Module | None
     features: int
+    fold: int
 
     @property
     def dtype(self) -> np.dtype:
@@ -51,13 +52,17 @@ class Grid(Direct):
         """[B, *shape] -> [B, outputs]."""
         if self.encoder is not None:
             return Headed(self.encoder, outputs, dtype)
-        return ConvEncoder(outputs, self.features, dtype=dtype)
+        return ConvEncoder(outputs, self.features, self._folds, dtype)
 
     def decoder_network(self, dtype: Any = jnp.float32) -> nn.Module:
         """[B, Z] -> [B, *out_shape] of the likelihood."""
         if self.decoder is not None:
             return self.decoder
-        return ConvDecoder(self.likelihood.out_shape(self.shape), self.features, dtype=dtype)
+        return ConvDecoder(self.likelihood.out_shape(self.shape), self.features, self._folds, dtype)
+
+    @property
+    def _folds(self) -> tuple[int, ...]:
+        return (self.fold,) * (len(self.shape) - 1)
 
     def tokens_in(self, width: int, dtype: Any = jnp.float32) -> nn.Module:
         """[B, *shape] -> [B, T, width]."""

@@ -23,6 +23,7 @@ class Image(Grid):
         of 0.1 is about the error of a good reconstruction, so that the bits of picture and latent are in proportion.
     encoder, decoder: your own linen modules ([B, H, W, C] -> [B, F]; [B, Z] -> [B, *likelihood.out_shape(shape)]).
     features: width of the first layer of the default networks.
+    fold: cells along each axis that they take as one: 2 makes them several times as fast, and a little coarser.
     patch: side of the square that is one token, in pixels.
     """
 
@@ -34,10 +35,11 @@ class Image(Grid):
     encoder: nn.Module | None = None
     decoder: nn.Module | None = None
     features: int = 32
+    fold: int = 1
     patch: int = 4
 
     def __post_init__(self) -> None:
-        check_counts(self, "height", "width", "channels", "features", "patch")
+        check_counts(self, "height", "width", "channels", "features", "fold", "patch")
         check_parts(self, unfit=(Categorical,))
 
     @property

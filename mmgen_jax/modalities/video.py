@@ -27,7 +27,7 @@ from mmgen_jax.types import Likelihood, Rendering
 class Video(Grid):
     """`Video(8, 32, 32, 1, fps=8)`: clips of 8 frames, one second long.
 
-    likelihood, encoder, decoder, features: as for `Image`, with [B, F, H, W, C] for [B, H, W, C].
+    likelihood, encoder, decoder, features, fold: as for `Image`, with [B, F, H, W, C] for [B, H, W, C].
     tubelet: frames, rows and columns of the block that is one token.
     """
 
@@ -41,10 +41,11 @@ class Video(Grid):
     encoder: nn.Module | None = None
     decoder: nn.Module | None = None
     features: int = 32
+    fold: int = 1
     tubelet: tuple[int, int, int] = (2, 8, 8)
 
     def __post_init__(self) -> None:
-        check_counts(self, "frames", "height", "width", "channels", "features")
+        check_counts(self, "frames", "height", "width", "channels", "features", "fold")
         check_parts(self, unfit=(Categorical,))
         check_rate(self, "fps")
         sides = self.tubelet if isinstance(self.tubelet, tuple) else ()

@@ -45,12 +45,18 @@ def conv_native(x: Array, kernel: Array, padding: Padding) -> Array:
 
 
 def conv_as_matmul(x: Array, kernel: Array, padding: Padding) -> Array:
-    """`conv` as one matrix product of the shifted copies of x with the flattened kernel."""
+    """`conv` as matrix products with shifted copies of x: one with all copies side by side, or one with each.
+
+    The narrower side decides, because the wide side of either is what moves through memory.
+    """
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     sizes = [n - k + 1 for n, k in zip(x.shape[1:-1], kernel.shape, strict=False)]
-    offsets = itertools.product(*(range(k) for k in kernel.shape[:-2]))
+    offsets = list(itertools.product(*(range(k) for k in kernel.shape[:-2])))
     shifted = [x[:, *(slice(o, o + n) for o, n in zip(offset, sizes, strict=True)), :] for offset in offsets]
-    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+    inputs, outputs = kernel.shape[-2:]
+    if inputs > outputs:
+        return sum(copy @ kernel[offset] for copy, offset in zip(shifted, offsets, strict=True))
+    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, outputs)
 
 
 def space_to_depth(x: Array, strides: Sequence[int]) -> Array:
@@ -68,6 +74,11 @@ def depth_to_space(x: Array, strides: Sequence[int]) -> Array:
     x = x.reshape(x.shape[0], *cells, *strides, -1)
     x = x.transpose(0, *itertools.chain(*((1 + i, 1 + d + i) for i in range(d))), 2 * d + 1)
     return x.reshape(x.shape[0], *(n * s for n, s in zip(cells, strides, strict=True)), -1)
+
+
+def filled(x: Array, strides: Sequence[int]) -> Array:
+    """x [B, *space, C] with zeros at the end of each axis of space, up to a multiple of its stride."""
+    return jnp.pad(x, ((0, 0), *((0, -n % s) for n, s in zip(x.shape[1:-1], strides, strict=True)), (0, 0)))
 
 
 def halvings(space: Sequence[int]) -> list[tuple[int, ...]]:
@@ -135,14 +146,21 @@ class ConvOnCells(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """[B, *space, C] -> [B, outputs]: halve until no axis is longer than 4, doubling the width up to 8 x `features`."""
+    """[B, *space, C] -> [B, outputs]: halve until no axis is longer than 4, doubling the width up to 8 x `features`.
+
+    `fold` cells along each axis become one before the first layer (zeros fill up the last): time and memory fall with
+    the number of cells at the first layers, which is most of them.
+    """
 
     outputs: int
     features: int = 32
+    fold: tuple[int, ...] = ()
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        if self.fold:
+            x = space_to_depth(filled(x, self.fold), self.fold)
         sizes = halvings(x.shape[1:-1])
         for i, (large, small) in enumerate(itertools.pairwise(sizes)):
             x = Down(self.features * min(2**i, 8), strides_between(large, small), self.dtype)(x)
@@ -157,16 +175,25 @@ class ConvDecoder(nn.Module):
 
     shape: tuple[int, ...]
     features: int = 32
+    fold: tuple[int, ...] = ()
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        sizes = halvings(self.shape[:-1])[::-1]
+        *space, channels = self.shape
+        fold = self.fold or (1,) * len(space)
+        cells = tuple(-(-n // f) for n, f in zip(space, fold, strict=True))
+        y = self.unfolded(z, (*cells, channels * math.prod(fold)))
+        return depth_to_space(y, fold)[:, *(slice(n) for n in space), :]
+
+    def unfolded(self, z: Array, shape: tuple[int, ...]) -> Array:
+        """z [B, Z] -> [B, *shape], of cells that are not taken apart yet."""
+        sizes = halvings(shape[:-1])[::-1]
         widths = [self.features * min(2**i, 8) for i in range(len(sizes) - 1)][::-1]
         x = nn.silu(nn.Dense(8 * self.features, dtype=self.dtype)(z))
-        x = nn.Dense(math.prod(sizes[0]) * (widths or [self.shape[-1]])[0], dtype=self.dtype)(x)
+        x = nn.Dense(math.prod(sizes[0]) * (widths or [shape[-1]])[0], dtype=self.dtype)(x)
         x = x.reshape(x.shape[0], *sizes[0], -1)
-        for size, width in zip(sizes[1:], [*widths[1:], self.shape[-1]], strict=False):
+        for size, width in zip(sizes[1:], [*widths[1:], shape[-1]], strict=False):
             x = nn.silu(nn.RMSNorm(dtype=self.dtype)(x))
             x = Up(width, size, self.dtype)(x)
         return x

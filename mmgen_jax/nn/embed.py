@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mmgen_jax.nn.conv import depth_to_space, space_to_depth
+from mmgen_jax.nn.conv import depth_to_space, filled, space_to_depth
 from mmgen_jax.types import Array
 
 
@@ -24,10 +24,8 @@ def patch_grid(space: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
 
 def patchify(x: Array, patch: Sequence[int]) -> Array:
     """[B, *space, C] -> [B, T, prod(patch) C], row-major over the grid of patches."""
-    grid = patch_grid(x.shape[1:-1], patch)
-    pad = [(0, g * p - n) for g, p, n in zip(grid, patch, x.shape[1:-1], strict=True)]
-    cells = space_to_depth(jnp.pad(x, ((0, 0), *pad, (0, 0))), patch)
-    return cells.reshape(x.shape[0], math.prod(grid), -1)
+    cells = space_to_depth(filled(x, patch), patch)
+    return cells.reshape(x.shape[0], math.prod(cells.shape[1:-1]), -1)
 
 
 def unpatchify(tokens: Array, patch: Sequence[int], space: Sequence[int]) -> Array:
