@@ -94,10 +94,11 @@ class Audio(Grid):
         x = read_wav(raw, self.rate) if isinstance(raw, str | os.PathLike) else pcm_to_float(np.asarray(raw))
         start = max(0, (len(x) - self.samples) // 2)
         x = x[start : start + self.samples]
-        x = np.pad(x, (0, self.samples - len(x)))
+        if len(x) < self.samples:
+            x = np.pad(x, (0, self.samples - len(x)))
         if self.mels is None:
-            return x.astype(np.float32)[:, None]
-        return ((log_mel(x, self.rate, self.window, self.hop, self.mels) - CENTRE) / SPREAD).astype(np.float32)
+            return x[:, None]
+        return (log_mel(x, self.rate, self.window, self.hop, self.mels) - CENTRE) / SPREAD
 
     def decode(self, x: Any) -> np.ndarray:
         """[*shape] -> the waveform [samples], float32 in [-1, 1]; a spectrogram's phases are estimated."""
@@ -122,26 +123,25 @@ class Audio(Grid):
 
 
 def pcm_to_float(x: np.ndarray) -> np.ndarray:
-    """[n] or [n, 1] of 16-bit integers or floats in [-1, 1] -> float64 [n]. Raises ValueError for anything else."""
+    """[n] or [n, 1] of 16-bit integers or floats in [-1, 1] -> float32 [n]. Raises ValueError for anything else."""
     if x.ndim == 2 and x.shape[1] == 1:
         x = x[:, 0]
     if x.ndim != 1 or len(x) == 0:
         raise ValueError(f"Audio: a recording must be an array [n] or [n, 1] with n > 0, not {list(x.shape)}.")
     if np.issubdtype(x.dtype, np.signedinteger):
-        x = x / 32768
+        x = x.astype(np.float32) / 32768  # exact for 16 bits
     elif not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"Audio: samples must be 16-bit integers or floats in [-1, 1], not {x.dtype}.")
-    x = x.astype(np.float64)
-    if not (np.abs(x) <= 1).all():  # false for NaN too
-        size = np.abs(x).max()
+    size = float(np.abs(x).max())
+    if not size <= 1:  # NaN too
         raise ValueError(
             f"Audio: samples must be 16-bit integers or floats in [-1, 1], not up to {size:.4g} times that."
         )
-    return x
+    return x.astype(np.float32)
 
 
 def read_wav(path: str | os.PathLike[str], rate: int) -> np.ndarray:
-    """The mono mix of a WAV file of 8, 16, 24 or 32 bits, resampled to `rate`: float64 [n] in [-1, 1]."""
+    """The mono mix of a WAV file of 8, 16, 24 or 32 bits, resampled to `rate`: float32 [n] in [-1, 1]."""
     try:
         with wave.open(os.fspath(path), "rb") as file:
             channels, width, file_rate = file.getnchannels(), file.getsampwidth(), file.getframerate()

@@ -135,11 +135,11 @@ def unit_interval(modality: Any, x: np.ndarray) -> np.ndarray:
     """
     name = type(modality).__name__
     if x.dtype == np.uint8:
-        x = x.astype(np.float32) / 255
-    elif x.dtype != bool and not jnp.issubdtype(x.dtype, jnp.floating):
+        return check_binary(modality, np.divide(x, 255, dtype=np.float32))
+    if x.dtype != bool and not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{name}: pixels must be uint8 or floats in [0, 1], not {x.dtype}.")
     x = x.astype(np.float32)
-    if not ((x >= 0) & (x <= 1)).all():  # false for NaN too
+    if not (x.min() >= 0 and x.max() <= 1):  # false for NaN too
         raise ValueError(f"{name}: floats must be in [0, 1], but these run from {x.min():.4g} to {x.max():.4g}.")
     return check_binary(modality, x)
 

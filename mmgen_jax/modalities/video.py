@@ -81,16 +81,21 @@ class Video(Grid):
             raw = pictures.load_gif(raw, self.fps)
         if len(raw) == 0:
             raise ValueError("Video: the clip has no frames.")
+        clip = raw if isinstance(raw, np.ndarray) else self._stacked(raw)
+        if self.channels == 1 and clip.ndim == 3:
+            clip = clip[..., None]
+        if len(clip) != self.frames:
+            start = max(0, (len(clip) - self.frames) // 2)
+            clip = clip[np.minimum(np.arange(start, start + self.frames), len(clip) - 1)]
+        return unit_interval(self, check_shape(self, clip))
+
+    def _stacked(self, raw: Any) -> np.ndarray:
+        """Frames, pictures or arrays, as one array."""
         size = self.shape[1:]
         frames = [pictures.to_array(f, *size) if pictures.is_picture(f) else np.asarray(f) for f in raw]
         if any(frame.shape != frames[0].shape for frame in frames):
             raise ValueError("Video: the frames of a clip must all have one shape.")
-        clip = np.stack(frames)
-        if self.channels == 1 and clip.ndim == 3:
-            clip = clip[..., None]
-        start = max(0, (len(clip) - self.frames) // 2)
-        clip = clip[np.minimum(np.arange(start, start + self.frames), len(clip) - 1)]
-        return unit_interval(self, check_shape(self, clip))
+        return np.stack(frames)
 
     def decode(self, x: Any) -> list[Any]:
         """[F, H, W, C] -> a list of Pillow pictures, or of uint8 arrays where Pillow knows no such channels."""
