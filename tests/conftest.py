@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
+os.environ["MMGEN_CACHE"] = "off"  # no split that an earlier run of the tests kept
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), "mmgen_jax_test_cache"))

@@ -1,8 +1,21 @@
 """Where examples come from and how they become batches."""
 
 from mmgen_jax.data.builders.digits import Digits
-from mmgen_jax.data.catalogue import Tfds
+from mmgen_jax.data.catalogue import Tfds, prepared
 from mmgen_jax.data.loader import batches, encode, load, order, stream
-from mmgen_jax.data.source import Arrays, Missing, Paired
+from mmgen_jax.data.source import Arrays, Binarized, Missing, Paired
 
-__all__ = ["Arrays", "Digits", "Missing", "Paired", "Tfds", "batches", "encode", "load", "order", "stream"]
+__all__ = [
+    "Arrays",
+    "Binarized",
+    "Digits",
+    "Missing",
+    "Paired",
+    "Tfds",
+    "batches",
+    "encode",
+    "load",
+    "order",
+    "prepared",
+    "stream",
+]

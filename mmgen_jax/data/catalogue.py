@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmgen_jax.data.kept import digest
 from mmgen_jax.data.source import check_split
 from mmgen_jax.types import Source
 
@@ -88,8 +90,16 @@ class Tfds:
             ) from None
 
 
+def prepared(data: Tfds) -> bool:
+    """Whether the data set is on disk. Neither reads it nor downloads anything."""
+    return data._folder() is not None
+
+
 class Stored:
-    """One split of a data set in `folder`, as tfds wrote it in array_record files. Examples as tfds gives them."""
+    """One split of a data set in `folder`, as tfds wrote it in array_record files. Examples as tfds gives them.
+
+    fingerprint: changes with the files: their names, sizes and times, and what tfds noted on them.
+    """
 
     def __init__(self, folder: Path, split: str) -> None:
         from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -110,6 +120,13 @@ class Stored:
             raise ValueError(f'Tfds: split "{split}" of {folder} has no examples.')
         self.features = connector(json.loads((folder / "features.json").read_text()))
         self.records = ArrayRecordDataSource(files)
+        stats = [(Path(file.filename).name, os.stat(file.filename)) for file in files]
+        self.fingerprint = digest(
+            *folder.parts[-3:],
+            split,
+            *((folder / name).read_bytes() for name in ("dataset_info.json", "features.json")),
+            *(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats),
+        )
 
     def __len__(self) -> int:
         return len(self.records)
@@ -124,6 +141,10 @@ class Selected:
     def __init__(self, source: Source, paths: Mapping[str, str]) -> None:
         self.source = source
         self.paths = dict(paths)
+
+    @property
+    def fingerprint(self) -> str | None:
+        return digest(getattr(self.source, "fingerprint", None), json.dumps(self.paths))
 
     def __len__(self) -> int:
         return len(self.source)

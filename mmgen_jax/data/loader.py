@@ -4,8 +4,9 @@ The examples of epoch e stand in the order of a permutation drawn from (seed, e)
 gap, and the batch at `step` is the B positions from step * B on. So a run that resumes at a step needs nothing but the
 step, and every process of a large run can take its own rows of the same batch.
 
-What fits into memory is encoded once (`load`) and then indexed; what does not is read as it is needed (`stream`), from
-the same positions. No array is used again for another batch: on a CPU, JAX shares memory with the arrays it is fed.
+What fits into memory is encoded once (`load`, which keeps it on disk for the next start) and then indexed; what does
+not is read as it is needed (`stream`), from the same positions. No array is used again for another batch: on a CPU, JAX
+shares memory with the arrays it is fed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mmgen_jax.data import kept
 from mmgen_jax.types import Batch, Modality, Source
 
 Arrays = dict[str, np.ndarray]
@@ -37,11 +39,20 @@ def encode(example: Mapping[str, Any], modalities: Mapping[str, Modality]) -> tu
 def load(source: Source, modalities: Mapping[str, Modality], limit: int | None = None) -> Batch:
     """All examples of a split (or the first `limit`) in memory, as one Batch of numpy arrays.
 
+    What is read from a data set on disk is decoded once and kept: see `data/kept.py`.
+
     Raises:
         ValueError: there are no examples, or one does not fit; the sentence names its index and the modality.
     """
     size = _size(source)
-    return Batch(*gather(source, modalities, range(size if limit is None else min(limit, size))))
+    count = size if limit is None else min(limit, size)
+    path = kept.folder(source, modalities, count)
+    data = kept.read(path, modalities, count) if path else None
+    if data is None:
+        data = Batch(*gather(source, modalities, range(count)))
+        if path:
+            kept.write(path, data)
+    return data
 
 
 def gather(source: Source, modalities: Mapping[str, Modality], indices: Sequence[int]) -> tuple[Arrays, Arrays]:

@@ -1,4 +1,4 @@
-"""Examples from memory, two data sets paired by label, and parts that go missing."""
+"""Examples from memory, two data sets paired by label, parts that go missing, and pictures in black and white."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmgen_jax.data.kept import digest
 from mmgen_jax.types import Data, Source
 
 MECHANISMS = ("completely", "label", "value")
@@ -95,6 +96,10 @@ class Pairs:
     def __init__(self, first: Source, second: Source, partner: np.ndarray) -> None:
         self.first, self.second, self.partner = first, second, partner
 
+    @property
+    def fingerprint(self) -> str | None:
+        return digest(*(getattr(source, "fingerprint", None) for source in (self.first, self.second)), self.partner)
+
     def __len__(self) -> int:
         return len(self.first)
 
@@ -169,6 +174,10 @@ class Thinned:
     def __init__(self, source: Source, rates: dict[str, float], gone: np.ndarray) -> None:
         self.source, self.rates, self.gone = source, rates, gone
 
+    @property
+    def fingerprint(self) -> str | None:
+        return digest(getattr(self.source, "fingerprint", None), repr(self.rates), self.gone)
+
     def __len__(self) -> int:
         return len(self.source)
 
@@ -177,6 +186,59 @@ class Thinned:
         gone = {name for name, is_gone in zip(self.rates, self.gone[i], strict=True) if is_gone}
         last = min(whole, key=lambda name: self.rates.get(name, 0.0))
         return {name: value for name, value in whole.items() if name not in gone} or {last: whole[last]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Binarized:
+    """Pictures or clips as what a Bernoulli likelihood scores: `Binarized(Digits(), ("image", "video"))`.
+
+    names: the modalities to binarize: arrays of uint8, floats in [0, 1], or bool.
+    threshold: what is brighter becomes True, as a fraction of full brightness in [0, 1).
+    """
+
+    data: Data
+    names: tuple[str, ...] = ("image",)
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.names, tuple) or not self.names:
+            raise ValueError(f"Binarized: names must be a tuple of modalities, not {self.names!r}.")
+        if not 0 <= self.threshold < 1:
+            raise ValueError(f"Binarized: threshold must be in [0, 1), not {self.threshold!r}.")
+
+    def source(self, split: str) -> Source:
+        """Raises ValueError for a name that no example has."""
+        source = self.data.source(split)
+        for name in self.names:
+            if not any(name in source[i] for i in range(len(source))):  # as a rule in the first
+                raise ValueError(f'Binarized: "{name}" is not in the data, which has {", ".join(source[0])}.')
+        return BlackAndWhite(source, self.names, self.threshold)
+
+
+class BlackAndWhite:
+    """A Source whose parts `names` are bool: whether brighter than `threshold`."""
+
+    def __init__(self, source: Source, names: tuple[str, ...], threshold: float) -> None:
+        self.source, self.names, self.threshold = source, names, threshold
+
+    @property
+    def fingerprint(self) -> str | None:
+        return digest(getattr(self.source, "fingerprint", None), repr(self.names), repr(self.threshold))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        example = self.source[i]
+        return example | {name: self._binary(name, example[name]) for name in self.names if name in example}
+
+    def _binary(self, name: str, value: Any) -> np.ndarray | None:
+        if value is None:
+            return None
+        x = np.asarray(value)
+        if x.dtype != np.uint8 and x.dtype.kind not in "fb":
+            raise ValueError(f'"{name}": Binarized takes arrays of uint8, floats or bool, not {x.dtype}.')
+        return x > self.threshold * (255 if x.dtype == np.uint8 else 1)
 
 
 def check_split(data: Data, split: str) -> None:

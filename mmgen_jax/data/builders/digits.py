@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from mmgen_jax.data.builders import facts, speech
-from mmgen_jax.data.catalogue import Selected
+from mmgen_jax.data.catalogue import Selected, Stored
 from mmgen_jax.data.source import check_split
 from mmgen_jax.types import Source
 
@@ -71,8 +71,7 @@ class Digits:
         builder = _builder(sound, self.data_dir)
         if not _complete(Path(builder.data_dir)):
             prepare(sound, Path(builder.data_dir))
-            builder = _builder(sound, self.data_dir)  # it reads what is there when it is made
-        return Selected(builder.as_data_source(split), {name: name for name in builder.info.features})
+        return Selected(Stored(Path(builder.data_dir), split), {name: name for name in builder.info.features})
 
     def _sound(self) -> str:
         if self.sound is not None:
