@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from mmgen_jax.data import Tfds
+from mmgen_jax.data import prepared as is_prepared
 from mmgen_jax.data.catalogue import connector, tidy
 
 FEATURES = "tensorflow_datasets.core.features"
@@ -151,6 +153,35 @@ def test_the_newest_version_is_read(tmp_path: Path) -> None:
         path.rename(path.with_name(path.name[1:]))
     assert Tfds("small", {"text": "text"}, data_dir=str(tmp_path)).source("train")[0] == {"text": "new"}
     assert Tfds("small:1.0.0", {"text": "text"}, data_dir=str(tmp_path)).source("train")[0] == {"text": "old"}
+
+
+def test_what_is_on_disk_is_known_without_reading_it(tmp_path: Path) -> None:
+    def there(name: str) -> bool:
+        return is_prepared(Tfds(name, {"text": "text"}, data_dir=str(tmp_path)))
+
+    assert not there("small")
+    prepare(tmp_path, "small", {"text": tfds.features.Text()}, {"train": [{"text": "a"}]})
+    assert there("small") and there("small:1.0.0")
+    assert not there("small:2.0.0") and not there("smaller")
+
+
+def test_a_fingerprint_changes_with_what_is_read(tmp_path: Path) -> None:
+    def fingerprint(features: dict[str, str], train: str = "train", split: str = "train") -> str:
+        return Tfds("small", features, train=train, data_dir=str(tmp_path)).source(split).fingerprint
+
+    text, both = {"text": "text"}, {"text": "text", "again": "text"}
+    examples = [{"text": "a"}, {"text": "b"}]
+    prepare(tmp_path, "small", {"text": tfds.features.Text()}, {"train": examples, "test": examples})
+    before = fingerprint(text)
+    assert before == fingerprint(text)
+    assert len({before, fingerprint(both), fingerprint(text, "train[:1]"), fingerprint(text, split="test")}) == 4
+    (records,) = (tmp_path / "small" / "1.0.0").glob("*train*")
+    os.utime(records, ns=(0, records.stat().st_mtime_ns + 1))  # as if written again
+    after = fingerprint(text)
+    assert after != before
+    info = tmp_path / "small" / "1.0.0" / "dataset_info.json"
+    info.write_text(info.read_text() + "\n")
+    assert fingerprint(text) not in (before, after)
 
 
 def declare(folder: Path, name: str, **stored: dict[str, Any]) -> None:

@@ -162,6 +162,7 @@ def listing(folder: Path) -> list[str]:
 def test_prepared_once_then_read(few: None, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: Any) -> None:
     data = Digits(data_dir=str(tmp_path), sound="tones")
     source = data.source("train")
+    assert source.fingerprint == data.source("train").fingerprint != data.source("test").fingerprint
     assert capsys.readouterr().err.count("preparing 5,000 examples in") == 1
     monkeypatch.setattr(digits, "prepare", None)
     again = data.source("train")

@@ -1,4 +1,4 @@
-"""Arrays, pairing by label, and the three ways in which parts go missing."""
+"""Arrays, pairing by label, the three ways in which parts go missing, and pictures in black and white."""
 
 import dataclasses
 import json
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmgen_jax.data import Arrays, Missing, Paired
+from mmgen_jax.data import Arrays, Binarized, Missing, Paired, load
+from mmgen_jax.modalities import Bernoulli, Image, Video
 from mmgen_jax.types import Source
 
 N = 4_000
@@ -198,3 +199,62 @@ def test_fields_are_plain() -> None:
     missing = Missing(Counting(5), {"text": 0.5})
     assert json.loads(json.dumps(dataclasses.asdict(missing)))["rates"] == {"text": 0.5}
     assert missing == Missing(Counting(5), {"text": 0.5})
+
+
+GREYS = np.array([[[0], [127]], [[128], [255]]], np.uint8)
+
+
+@pytest.mark.parametrize("value", [GREYS, (GREYS / 255).astype(np.float32), GREYS > 127])
+def test_binarized_tells_bright_from_dark(value: np.ndarray) -> None:
+    x = Binarized(Arrays({"image": [value]})).source("train")[0]["image"]
+    assert x.dtype == bool
+    np.testing.assert_array_equal(x, [[[0], [0]], [[1], [1]]])
+
+
+def test_binarized_by_another_threshold_and_nothing_but_what_is_named() -> None:
+    data = Arrays({"image": [GREYS, None], "other": [GREYS, GREYS]})
+    source = Binarized(data, threshold=0.9).source("train")
+    assert len(source) == 2 and source[1]["image"] is None
+    assert source[0]["image"].sum() == 1 and source[0]["other"] is GREYS
+    assert Binarized(data, threshold=0.0).source("train")[0]["image"].sum() == 3
+
+
+def test_a_bernoulli_likelihood_takes_what_is_binarized() -> None:
+    data = Arrays({"image": [GREYS], "video": [np.stack([GREYS, GREYS])]})
+    modalities = {
+        "image": Image(2, 2, 1, likelihood=Bernoulli()),
+        "video": Video(2, 2, 2, 1, likelihood=Bernoulli()),
+    }
+    with pytest.raises(ValueError, match="needs values of 0 or 1 only"):
+        load(data.source("train"), modalities)
+    loaded = load(Binarized(data, ("image", "video")).source("train"), modalities)
+    np.testing.assert_array_equal(loaded.values["image"][0, ..., 0], [[0, 0], [1, 1]])
+    assert loaded.values["video"].sum() == 4
+
+
+def test_binarized_of_parts_that_go_missing() -> None:
+    thinned = Missing(Arrays({"image": [GREYS] * 50, "label": list(range(50))}), {"image": 0.9})
+    source = Binarized(thinned).source("train")
+    np.testing.assert_array_equal(there(source, "image"), there(thinned.source("train"), "image"))
+    assert not there(source, "image")[0]  # a name is looked for beyond the first example
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"names": "image"}, "Binarized: names must be a tuple of modalities, not 'image'."),
+        ({"names": ()}, r"Binarized: names must be a tuple of modalities, not \(\)."),
+        ({"threshold": 1.0}, r"Binarized: threshold must be in \[0, 1\), not 1.0."),
+        ({"threshold": float("nan")}, r"Binarized: threshold must be in \[0, 1\), not nan."),
+    ],
+)
+def test_binarized_field_errors(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        Binarized(Counting(2), **fields)
+
+
+def test_binarized_names_what_the_data_has_and_refuses_what_has_no_brightness() -> None:
+    with pytest.raises(ValueError, match='^Binarized: "image" is not in the data, which has level, label, text.$'):
+        Binarized(Counting(5)).source("train")
+    with pytest.raises(ValueError, match='^"text": Binarized takes arrays of uint8, floats or bool, not <U1.$'):
+        Binarized(Counting(5), ("text",)).source("train")[1]

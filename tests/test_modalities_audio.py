@@ -50,6 +50,19 @@ def test_golden_logmel(golden_metrics: Path) -> None:
     np.testing.assert_allclose(log_mel.T, z["logmel.slaney.power1.center"], atol=1e-9)
 
 
+def test_float32_stays_float32_and_means_the_same() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, 4000)
+    single, double = (sp.log_mel(x.astype(dtype), 8000, 512, 128, 40) for dtype in (np.float32, np.float64))
+    assert single.dtype == np.float32 and double.dtype == np.float64
+    np.testing.assert_allclose(single, double, atol=1e-4)
+
+
+def test_product_is_that_of_matrices() -> None:
+    rng = np.random.default_rng(0)
+    rows, matrix = rng.normal(size=(5, 7)), rng.normal(size=(7, 3))
+    np.testing.assert_allclose(sp.product(rows, matrix), rows @ matrix, rtol=1e-12)
+
+
 @pytest.mark.parametrize("samples, hop", [(1000, 64), (1001, 100), (3, 64), (1, 128)])
 def test_istft_inverts_stft(samples: int, hop: int) -> None:
     x = np.random.default_rng(0).normal(size=samples)
