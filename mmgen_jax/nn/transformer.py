@@ -21,6 +21,7 @@ from mmgen_jax.nn.embed import TokenEmbed, TokenHead
 from mmgen_jax.types import Array, Key
 
 PADDING, END = 0, 1  # the two ids every text shares; a tokenizer's own start at 2
+RECENT = 4  # tokens that are embedded together: spelling is local, and attention takes long to find its neighbours
 Cache = tuple[Array, Array]  # keys and values so far, each [B, L, heads, d]
 
 
@@ -62,6 +63,29 @@ def heads_of(width: int) -> int:
     return width // 32 if width % 32 == 0 else 1
 
 
+class RecentEmbed(nn.Module):
+    """sum_k E_k[t_k] over the RECENT tokens before a position, newest first, each place k with a table of its own.
+
+    tokens [..., RECENT] int -> [..., width].
+    """
+
+    vocabulary: int
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Array) -> Array:
+        places = jnp.broadcast_to(jnp.arange(RECENT) * self.vocabulary, tokens.shape)
+        return TokenEmbed(RECENT * self.vocabulary, self.width, self.dtype)(tokens + places).sum(axis=-2)
+
+
+def recent(tokens: Array) -> Array:
+    """Tokens [B, L] -> [B, L, RECENT]: at each position itself and those before it, PADDING before the first."""
+    length = tokens.shape[1]
+    padded = jnp.pad(tokens, ((0, 0), (RECENT - 1, 0)))  # the padding id stands for "nothing yet"
+    return jnp.stack([padded[:, RECENT - 1 - k : RECENT - 1 - k + length] for k in range(RECENT)], axis=-1)
+
+
 class TextEncoder(nn.Module):
     """Tokens [B, L] -> [B, outputs]: blocks that do not see padding, then the mean over what is no padding."""
 
@@ -75,7 +99,7 @@ class TextEncoder(nn.Module):
     def __call__(self, tokens: Array) -> Array:
         there = tokens != PADDING
         places = self.param("positions", nn.initializers.normal(0.02), (tokens.shape[1], self.features))
-        x = TokenEmbed(self.vocabulary, self.features, self.dtype)(tokens) + places.astype(self.dtype)[None]
+        x = RecentEmbed(self.vocabulary, self.features, self.dtype)(recent(tokens)) + places.astype(self.dtype)[None]
         for _ in range(self.layers):
             x, _cache = Block(heads_of(self.features), self.dtype)(x, there[:, None, :])
         weights = there / jnp.maximum(there.sum(axis=1, keepdims=True), 1)
@@ -93,7 +117,7 @@ class TextDecoder(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        self.embed = TokenEmbed(self.vocabulary, self.features, self.dtype)
+        self.embed = RecentEmbed(self.vocabulary, self.features, self.dtype)
         self.code = nn.Dense(self.features, dtype=self.dtype)
         self.places = self.param("positions", nn.initializers.normal(0.02), (self.length, self.features))
         self.blocks = [Block(heads_of(self.features), self.dtype) for _ in range(self.layers)]
@@ -102,8 +126,8 @@ class TextDecoder(nn.Module):
 
     def __call__(self, z: Array, tokens: Array) -> Array:
         """z [B, Z], tokens [B, L] -> logits [B, L, V]; position i sees z and the tokens before i."""
-        before = jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1]  # the padding id stands for "nothing yet"
-        x = self.embed(before) + self.places.astype(self.dtype)[None] + self.code(z)[:, None]
+        before = jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
+        x = self.embed(recent(before)) + self.places.astype(self.dtype)[None] + self.code(z)[:, None]
         causal = jnp.tril(jnp.ones((self.length, self.length), bool))[None]
         for block in self.blocks:
             x, _cache = block(x, causal)
@@ -116,19 +140,20 @@ class TextDecoder(nn.Module):
         code = self.code(z)
 
         def step(carry: tuple, i: Array) -> tuple[tuple, Array]:
-            token, ended, caches = carry
-            logits, caches = self._next(token, code, i, caches)
+            before, ended, caches = carry
+            logits, caches = self._next(before, code, i, caches)
             choice = logits if key is None else logits + jax.random.gumbel(jax.random.fold_in(key, i), logits.shape)
             token = jnp.where(ended, PADDING, jnp.argmax(choice, axis=-1)).astype(jnp.int32)
-            return (token, ended | (token == END), caches), token
+            before = jnp.concatenate([token[:, None], before[:, :-1]], axis=1)
+            return (before, ended | (token == END), caches), token
 
-        nothing = jnp.zeros(z.shape[0], jnp.int32)
-        start = (nothing, nothing > 0, [(empty, empty)] * self.layers)
+        nothing = jnp.full((z.shape[0], RECENT), PADDING, jnp.int32)
+        start = (nothing, jnp.zeros(z.shape[0], bool), [(empty, empty)] * self.layers)
         return lax.scan(step, start, jnp.arange(self.length))[1].T
 
-    def _next(self, token: Array, code: Array, i: Array, caches: list[Cache]) -> tuple[Array, list[Cache]]:
-        """Logits [B, V] of position i, given the token before it [B] and what the blocks remember of the others."""
-        x = self.embed(token[:, None]) + (code + self.places.astype(self.dtype)[i][None])[:, None]
+    def _next(self, before: Array, code: Array, i: Array, caches: list[Cache]) -> tuple[Array, list[Cache]]:
+        """Logits [B, V] of position i, given the tokens just before it [B, RECENT] and what the blocks remember."""
+        x = self.embed(before[:, None]) + (code + self.places.astype(self.dtype)[i][None])[:, None]
         visible = (jnp.arange(self.length) <= i)[None, None]
         new = []
         for block, cache in zip(self.blocks, caches, strict=True):
