@@ -1,11 +1,13 @@
 """Multimodal generation in JAX: any modalities from any others, four families, one training loop."""
 
-from mmgen_jax import data, vae
+from mmgen_jax import data, evals, vae
 from mmgen_jax.config import Experiment, load_experiment
 from mmgen_jax.modalities import (
     Audio,
     Bernoulli,
+    Bytes,
     Categorical,
+    Characters,
     DiscretizedLogistic,
     Image,
     Label,
@@ -26,7 +28,9 @@ __all__ = [
     "Audio",
     "Batch",
     "Bernoulli",
+    "Bytes",
     "Categorical",
+    "Characters",
     "DiscretizedLogistic",
     "EvalData",
     "Experiment",
@@ -42,6 +46,7 @@ __all__ = [
     "Vector",
     "Video",
     "data",
+    "evals",
     "fit",
     "load_experiment",
     "load_run",

@@ -36,6 +36,7 @@ from mmgen_jax.types import Data, Evaluator, Model
 _PACKAGE = __name__.partition(".")[0]
 # How a run is executed, rather than what it computes: may change when a run is continued.
 _EXECUTION = {"mesh", "per_device", "steps_per_call", "workers", "log_every", "eval_every", "save_every", "keep"}
+_EXECUTION |= {"evaluators", "best"}  # and what is measured on the way
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class Experiment:
         optimizer: the optimiser with its schedule.
         mesh: how the devices are arranged.
         per_device: run the step in `jax.shard_map`, each device on its own, rather than partitioned by `jax.jit`.
-        steps_per_call: steps compiled into one call, in a `lax.scan`.
+        steps_per_call: steps compiled into one call, in one loop.
         workers: None decodes the split once and keeps it on the devices; n streams it by Grain with n processes.
         log_every: steps between two lines of metrics.
         eval_every: steps between two evaluations; 0 evaluates at the end only.

@@ -30,7 +30,7 @@ from mmgen_jax.nn.conv import Down, halvings, strides_between
 from mmgen_jax.rng import step_key
 from mmgen_jax.types import Array, Batch, EvalData, Modality, Params
 
-VERSION = 1  # to be raised when a change here makes other judges of the same fields
+VERSION = 2  # to be raised when a change here makes other judges of the same fields
 CALLS = 20  # compiled calls that a training is cut into, for the progress bar
 MOST = 4096  # values of an example that a judge looks at
 SMOOTHING = 0.05  # of the labels: keeps the logits, and so the features, from growing without end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -11,9 +12,9 @@ from mmgen_jax.types import Array
 
 
 class MLP(nn.Module):
-    """[B, ...] -> [B, outputs]: flatten, then SiLU layers of the widths `hidden`, then one linear layer."""
+    """[B, ...] -> [B, *outputs]: flatten, then SiLU layers of the widths `hidden`, then one linear layer."""
 
-    outputs: int
+    outputs: int | tuple[int, ...]
     hidden: tuple[int, ...] = (256,)
     dtype: Any = jnp.float32
 
@@ -22,4 +23,5 @@ class MLP(nn.Module):
         x = x.reshape(x.shape[0], -1)
         for width in self.hidden:
             x = nn.silu(nn.Dense(width, dtype=self.dtype)(x))
-        return nn.Dense(self.outputs, dtype=self.dtype)(x)
+        outputs = (self.outputs,) if isinstance(self.outputs, int) else self.outputs
+        return nn.Dense(math.prod(outputs), dtype=self.dtype)(x).reshape(-1, *outputs)

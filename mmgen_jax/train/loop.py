@@ -71,7 +71,10 @@ def restore_or_create(
     shardings = experiment.mesh.shardings(shapes, mesh)
     like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
     restored = checkpoints.restore(like)
-    return jax.jit(create, out_shardings=shardings)(key) if restored is None else restored
+    if restored is not None:
+        return restored
+    # Run once and made of many small programs for random numbers: quick to compile is what counts.
+    return jax.jit(create, out_shardings=shardings, compiler_options={"xla_backend_optimization_level": 0})(key)
 
 
 def train(

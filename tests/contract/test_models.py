@@ -1,0 +1,116 @@
+"""What every model of every family promises. A new family adds its models to MODELS and nothing else."""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from mmgen_jax import vae
+from mmgen_jax.modalities import Image, Label, Text, Vector
+from mmgen_jax.types import Batch, TrainState
+
+MODALITIES = {
+    "image": Image(5, 4, 2, features=2),
+    "text": Text(6, features=8),
+    "label": Label(3, features=8),
+    "vector": Vector(3, features=8),
+}
+MODELS = {
+    "mvtcae": vae.VAE(modalities=MODALITIES, latent=5, private={"image": 2}),
+    "mopoe": vae.VAE(modalities=MODALITIES, latent=5, private={"image": 2}, objective=vae.MoPoE()),
+}
+TX = optax.sgd(1e-3)
+
+
+def data(n: int, present: float = 1.0) -> Batch:
+    rng = np.random.default_rng(0)
+
+    def values(m):
+        if m.dtype == np.float32:
+            return rng.random((n, *m.shape)).astype(np.float32)
+        return rng.integers(2 if m.shape else 0, 3, (n, *m.shape)).astype(np.int32)
+
+    there = {name: rng.random(n) < present for name in MODALITIES}
+    return Batch({name: values(m) for name, m in MODALITIES.items()}, there)
+
+
+@functools.cache
+def start(name: str) -> TrainState:
+    return jax.jit(lambda key: TrainState.create(MODELS[name], TX, key))(jax.random.key(0))
+
+
+@pytest.fixture(params=MODELS)
+def name(request) -> str:
+    return request.param
+
+
+def test_init_is_deterministic_and_in_float32(name):
+    jax.tree.map(np.testing.assert_array_equal, start(name).params, MODELS[name].init(jax.random.key(0))[0])
+    assert {x.dtype for x in jax.tree.leaves(start(name).params)} == {np.dtype("float32")}
+
+
+def test_fifty_steps_lower_the_loss_and_are_traced_once(name):
+    model, tx, batch, traces = MODELS[name], optax.adam(3e-3), data(64, present=0.8), []
+    state = start(name).replace(opt=tx.init(start(name).params))
+
+    @jax.jit
+    def step(state, key):
+        traces.append(1)
+        return model.step(tx, state, batch, key)
+
+    curve = []
+    for i in range(50):
+        state, metrics = step(state, jax.random.fold_in(jax.random.key(1), i))
+        curve.append(float(metrics["loss"]))
+    assert np.isfinite(curve).all() and np.mean(curve[-5:]) < np.mean(curve[:5]) - 1
+    assert len(traces) == 1 and int(state.step) == 50
+
+
+def test_values_that_are_not_present_change_nothing(name):
+    batch = data(4, present=0.5)
+    other = data(4).values
+
+    def hide(m, x):
+        there = batch.present[m].reshape(-1, *(1,) * (x.ndim - 1))
+        return np.where(there, x, np.nan if x.dtype == np.float32 else other[m])
+
+    step = jax.jit(functools.partial(MODELS[name].step, TX))
+    hidden = Batch({m: hide(m, x) for m, x in batch.values.items()}, batch.present)
+    results = [step(start(name), b, jax.random.key(1)) for b in (batch, hidden)]
+    jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+def test_jit_equals_no_jit(name):
+    arguments = (start(name), data(2), jax.random.key(1))
+    step = functools.partial(MODELS[name].step, TX)
+    (_, plain), (_, compiled) = step(*arguments), jax.jit(step)(*arguments)
+    for metric in plain:
+        np.testing.assert_allclose(compiled[metric], plain[metric], rtol=1e-4, atol=1e-4)
+
+
+def test_one_device_equals_eight(name):
+    """Steps of plain gradient descent: what differs is the gradient."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    step = jax.jit(functools.partial(MODELS[name].step, TX))
+    alone, _ = step(start(name), data(8), jax.random.key(1))
+    together, _ = step(jax.device_put(start(name), whole), jax.device_put(data(8), rows), jax.random.key(1))
+    for a, b in zip(jax.tree.leaves(alone.params), jax.tree.leaves(together.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_sampling_makes_every_modality_and_returns_what_is_given(name):
+    model, variables, key = MODELS[name], start(name).variables, jax.random.key(1)
+    made = model.sample(variables, key, 3)
+    for m, modality in MODALITIES.items():
+        assert made[m].shape == (3, *modality.shape) and made[m].dtype == modality.dtype
+    jax.tree.map(np.testing.assert_array_equal, made, model.sample(variables, key, 3))
+    assert not np.array_equal(made["vector"], model.sample(variables, jax.random.key(2), 3)["vector"])
+
+    image = np.full((5, 4, 2), 0.25, np.float32)
+    some = model.sample(variables, key, 1, given={"image": image}, targets=("label",))
+    assert sorted(some) == ["image", "label"]
+    np.testing.assert_array_equal(some["image"], image[None])
