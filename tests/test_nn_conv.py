@@ -34,8 +34,8 @@ def test_both_forms_have_equal_values_and_gradients(space, outputs):
     def loss(form):
         return lambda x, kernel: jnp.sum(jnp.sin(form(x, kernel, padding)))
 
-    value, grads = jax.value_and_grad(loss(conv_as_matmul), (0, 1))(x, kernel)
-    expected, expected_grads = jax.value_and_grad(loss(conv_native), (0, 1))(x, kernel)
+    value, grads = jax.jit(jax.value_and_grad(loss(conv_as_matmul), (0, 1)))(x, kernel)
+    expected, expected_grads = jax.jit(jax.value_and_grad(loss(conv_native), (0, 1)))(x, kernel)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     for g, e in zip(grads, expected_grads, strict=True):
         np.testing.assert_allclose(g, e, rtol=1e-4, atol=1e-5)
@@ -68,7 +68,9 @@ def test_up_is_linear_with_the_reach_of_the_adjoint_of_down(size):
     x = normal(0, 1, *small, 2)
     layer = Up(3, size)
     params = layer.init(jax.random.key(1), x)
-    jacobian = jax.jacobian(lambda x: layer.apply(params, x[None, ..., None].repeat(2, -1))[0, ..., 0])(x[0, ..., 0])
+    jacobian = jax.jit(jax.jacobian(lambda x: layer.apply(params, x[None, ..., None].repeat(2, -1))[0, ..., 0]))(
+        x[0, ..., 0]
+    )
     assert jacobian.shape == (*size, *small)
     for out in np.ndindex(*size):
         for i in np.ndindex(*small):
@@ -81,10 +83,24 @@ def test_up_is_linear_with_the_reach_of_the_adjoint_of_down(size):
 def test_any_size_and_channel_count_and_a_batch_of_one(space, channels):
     x = normal(0, 1, *space, channels)
     encoder, decoder = ConvEncoder(6, 4), ConvDecoder((*space, channels), 4)
-    code = encoder.apply(encoder.init(jax.random.key(1), x), x)
+
+    @jax.jit  # op by op takes ten times as long
+    def there_and_back(x):
+        code = encoder.init_with_output(jax.random.key(1), x)[0]
+        return code, decoder.init_with_output(jax.random.key(2), code)[0]
+
+    code, out = there_and_back(x)
     assert code.shape == (1, 6) and bool(jnp.isfinite(code).all())
-    out = decoder.apply(decoder.init(jax.random.key(2), code), code)
     assert out.shape == x.shape and float(jnp.abs(out).max()) > 0
+
+
+def test_folding_keeps_shapes_and_reaches_every_pixel():
+    x = normal(0, 1, 7, 6, 2)
+    encoder, decoder = ConvEncoder(3, 4, fold=(2, 2)), ConvDecoder((7, 6, 2), 4, fold=(2, 2))
+    params = jax.jit(encoder.init)(jax.random.key(1), x)
+    grad = jax.jit(jax.grad(lambda x: encoder.apply(params, x)[0, 0]))(x)
+    assert bool((grad != 0).all())
+    assert jax.eval_shape(decoder.init_with_output, jax.random.key(2), jnp.zeros((1, 3)))[0].shape == x.shape
 
 
 def test_widths_scale_and_sizes_halve():
