@@ -186,7 +186,7 @@ def test_given_modalities_move_what_is_made():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"given": {"smell": np.zeros(3)}}, r"'smell' is no modality of this model, which has \['image', 'text'"),
+        ({"given": {"smell": np.zeros(3)}}, r"'smell' is no modality of this model, which has \['label', 'vector'\]"),
         ({"targets": ("smell",)}, "'smell' is no modality"),
         ({"given": {"vector": np.zeros(4)}}, r"given\['vector'\] has shape \(4,\), but must have \(3,\) or \(2, 3\)"),
     ],
