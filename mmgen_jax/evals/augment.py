@@ -4,7 +4,7 @@
     sounds            x'(s) = x(s + t) + g,                t ~ U(-1/10, 1/10) of the length,  g ~ N(0, 0.2)     (2)
 
 E turns, shears and stretches at once; c is the centre; a clip becomes one of its frames. What models make is fainter
-and softer than what they learn from: so a ~ U(0.4, 1), and B blurs twice by (b, 1 - 2b, b), b ~ U(0, 1/3).
+and softer than what they learn from: so a ~ U(0.5, 1), and B blurs twice by (b, 1 - 2b, b), b ~ U(0, 1/4).
 Sounds are log-mel spectrograms, on which a gain is a sum. Their ends join, as both are silent.
 """
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from mmgen_jax.types import Array, Key
 
-LINEAR, SHIFT, FAINTEST, SOFTEST = 0.15, 2.0, 0.4, 1 / 3  # of equation (1)
+LINEAR, SHIFT, FAINTEST, SOFTEST = 0.15, 2.0, 0.5, 1 / 4  # of equation (1)
 DELAY, GAIN = 0.1, 0.2  # of equation (2)
 
 

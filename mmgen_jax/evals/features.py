@@ -83,7 +83,7 @@ class Classifier:
 
     width: int = 64
     channels: int = 16
-    steps: int = 600
+    steps: int = 800
     batch_size: int = 64
     rate: float = 3e-3
     seed: int = 0
