@@ -1,11 +1,12 @@
 """One model of a digit as picture, clip, sound, sentence and label: the main job.
 
 COMMAND   mmgen train experiments/digits_vae.py --workdir runs/digits && mmgen report runs/digits
-EXPECTED  under five minutes on two CPU cores, data preparation and compilation included; the README has the table
+EXPECTED  1,000 steps of 0.11 s on two quiet CPU cores (the whole job took 11 minutes on busy ones); label given image
+          0.94, text given image 0.89, image given label 0.84; clips are still a blur: the README has the table
 
 Mixture of products (MoPoE), with the single modalities and all of them together as the subsets: each modality alone
 must say enough for all others, which is what "given one, make the rest" asks for. The clip has a small private code,
-dearly paid for, that has room for where the digit starts and no more.
+dearly paid for, with room for where the digit starts and no more; 1,000 steps are too few to learn to use it.
 """
 
 import mmgen_jax as mm
