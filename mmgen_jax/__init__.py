@@ -16,6 +16,7 @@ from mmgen_jax.modalities import (
     Text,
     Vector,
     Video,
+    Wordlist,
 )
 from mmgen_jax.run import load_run
 from mmgen_jax.train.loop import fit
@@ -45,6 +46,7 @@ __all__ = [
     "VAE",
     "Vector",
     "Video",
+    "Wordlist",
     "data",
     "evals",
     "fit",

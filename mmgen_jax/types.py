@@ -35,11 +35,16 @@ class Batch:
 
     def masked(self) -> Batch:
         """Zero in place of what is not present, so that whatever stands there (even NaN) can change nothing."""
+        return Batch(self.completed(jax.tree.map(jnp.zeros_like, self.values)), self.present)
 
-        def mask(x: Array, there: Array) -> Array:
-            return jnp.where(there.reshape(there.shape + (1,) * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
+    def completed(self, made: Mapping[str, Array]) -> dict[str, Array]:
+        """The values of the modalities of `made` where they are present, and `made` [B, *shape] where they are not."""
 
-        return Batch({name: mask(x, self.present[name]) for name, x in self.values.items()}, self.present)
+        def choose(name: str, x: Array) -> Array:
+            there = self.present[name]
+            return jnp.where(there.reshape(there.shape + (1,) * (x.ndim - 1)), self.values[name], x)
+
+        return {name: choose(name, x) for name, x in made.items()}
 
     def take(self, indices: Any) -> Batch:
         """The examples at `indices` (an integer array or a slice), for numpy and jax arrays alike."""
@@ -135,7 +140,7 @@ class Model(Protocol):
         key: Key,
         n: int,
         *,
-        given: Mapping[str, Array] | None = None,
+        given: Mapping[str, Array] | Batch | None = None,  # a Batch: each example has its own parts
         targets: tuple[str, ...] | None = None,
     ) -> dict[str, Array]: ...
 

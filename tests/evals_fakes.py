@@ -44,23 +44,19 @@ class Model:
     wrong: int = 0
 
     def classes(self, given, key, n):
-        if "label" in given:
-            return given["label"]
-        if "picture" in given:
-            return given["picture"][:, :, 0, 0].argmax(-1)
-        if "text" in given:
-            c = (given["text"][:, None] == jnp.asarray(TEXTS)[None]).all(-1).argmax(-1)
-            return jnp.where(c < self.wrong, c + 1, c)
-        return jax.random.randint(key, (n,), 0, 6)
+        c = jax.random.randint(key, (n,), 0, 6)
+        said = (given.values["text"][:, None] == jnp.asarray(TEXTS)[None]).all(-1).argmax(-1)
+        c = jnp.where(given.present["text"], jnp.where(said < self.wrong, said + 1, said), c)
+        c = jnp.where(given.present["picture"], given.values["picture"][:, :, 0, 0].argmax(-1), c)
+        return jnp.where(given.present["label"], given.values["label"], c)
 
-    def sample(self, variables, key, n, *, given=None, targets=None):
-        given = given or {}
+    def sample(self, variables, key, n, *, given, targets=None):
         c = self.classes(given, key, n)
         text = jnp.where(
             (c == 5)[:, None], jnp.asarray(self.modalities["text"].encode("what?"))[None], jnp.asarray(TEXTS)[c]
         )
         made = {"picture": jnp.asarray(pictures(np.arange(6)))[c], "text": text, "label": c}
-        return {name: given.get(name, made[name]) for name in targets or self.modalities}
+        return given.completed({name: made[name] for name in targets or self.modalities})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from mmgen_jax.evals.facts import Facts, agreement
 from mmgen_jax.evals.features import Classifier
 from mmgen_jax.evals.reconstruction import Reconstruction, edit_distance
 from mmgen_jax.evals.words import Words
-from mmgen_jax.modalities import Image, Label, Text, Video
+from mmgen_jax.modalities import Image, Label, Text, Vector, Video
 
 KEY = jax.random.key(0)
 JUDGES = FrozenDict(picture=Rows())
@@ -80,13 +80,19 @@ def test_batches_serve_any_number_by_one_program(monkeypatch):
     traced = []
 
     class Echo:
-        def sample(self, variables, key, n, *, given, targets):
-            traced.append(n)
-            return {"b": given["a"] * 2}
+        modalities = {"a": Vector(1), "b": Vector(1)}
 
-    x = np.arange(21.0, dtype=np.float32)
-    made = sampling.generate(Echo(), {}, KEY, {"a": x}, ("b",), 21)
+        def sample(self, variables, key, n, *, given):
+            traced.append(n)
+            return given.completed({"a": given.values["b"] - 1, "b": given.values["a"] * 2})
+
+    x, echo = np.arange(21.0, dtype=np.float32)[:, None], Echo()
+    made = sampling.generate(echo, {}, KEY, {"a": x}, 21)
+    np.testing.assert_array_equal(made["a"], x)
     np.testing.assert_array_equal(made["b"], 2 * x)
+    # Another set of given modalities, another number: the same program.
+    np.testing.assert_array_equal(sampling.generate(echo, {}, KEY, {"b": x}, 21)["a"], x - 1)
+    np.testing.assert_array_equal(sampling.generate(echo, {}, KEY, {}, 9)["b"], np.zeros((9, 1)))
     assert traced == [8]
 
 
@@ -142,21 +148,23 @@ class Bars:
     speed: int = 2
     modalities: FrozenDict = FrozenDict(text=Text(length=64), image=Image(28, 28, 1), video=Video(4, 32, 32, 1))
 
-    def sample(self, variables, key, n, *, given=None, targets=None):
+    def sample(self, variables, key, n, *, given=None):
         image = np.zeros((n, 28, 28, 1), np.float32)
         image[:, 4:24, 8 : 8 + self.columns] = 1
         clip = np.zeros((n, 4, 32, 32, 1), np.float32)
         for t in range(4):
             clip[:, t, 4:24, 8 + self.speed * t :][:, :, : self.columns] = 1
         text = np.stack([self.modalities["text"].encode("a thin, narrow one, upright, moving left.")] * n)
-        return {name: jnp.asarray(x) for name, x in dict(text=text, image=image, video=clip).items() if name in targets}
+        made = {name: jnp.asarray(x) for name, x in dict(text=text, image=image, video=clip).items()}
+        return made if given is None else given.completed(made)
 
 
 def test_facts_are_measured_in_what_is_made(tmp_path):
     model = Bars(columns=1, speed=2)
     texts = ["a thin, narrow one, upright, moving right."] * 3 + ["a thick, narrow one, upright, moving right."]
-    made = model.sample({}, KEY, 4, targets=("image", "video"))
-    values = {"text": np.stack([model.modalities["text"].encode(t) for t in texts])} | jax.device_get(made)
+    made = model.sample({}, KEY, 4)
+    values = {"text": np.stack([model.modalities["text"].encode(t) for t in texts])}
+    values = jax.device_get(made) | values
     there = {name: np.ones(4, bool) for name in values}
     test = dataclasses.replace(data(tmp_path), test=type(split(6))(values, there))
     found = Facts()(model, {}, test, KEY)

@@ -55,10 +55,12 @@ def test_speed_leaves_out_what_was_not_training(tmp_path, monkeypatch):
         now[0] += 50.0
         log.restart_clock(10)
         now[0] += 1.0
-        log.train_row(20, {})
+        made = now[0]
+        now[0] += 7.0  # its metrics are read while the next call runs
+        log.train_row(20, {}, made)
     first, second = read_rows(tmp_path / "metrics.jsonl")
     assert (first["steps_per_second"], second["steps_per_second"]) == (5.0, 10.0)
-    assert (first["seconds"], second["seconds"]) == (2.0, 53.0)
+    assert (first["seconds"], second["seconds"]) == (2.0, 60.0)
 
 
 def test_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):

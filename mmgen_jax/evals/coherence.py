@@ -100,14 +100,14 @@ class Coherence:
             return {}
         parts = {name: data.test.values[name][rows] for name in given}
         targets = tuple(name for name in judges if name not in given)
-        made = generate(model, variables, key, parts, targets, len(rows))
+        made = generate(model, variables, key, parts, len(rows))
         classes = data.test.values[self.label][rows]
         return {(given, name): float(np.mean(judges[name].classes(made[name]) == classes)) for name in targets}
 
     def _joint(self, judges: Mapping[str, Judge], model: Model, variables: Variables, key: Key) -> dict[str, float]:
         if len(judges) < 2:
             return {}
-        made = generate(model, variables, key, {}, tuple(judges), self.limit)
+        made = generate(model, variables, key, {}, self.limit)
         classes = np.stack([judge.classes(made[name]) for name, judge in judges.items()])
         return {"coherence/joint": float(np.mean((classes == classes[0]).all(0) & (classes[0] >= 0)))}
 

@@ -56,8 +56,8 @@ class Facts:
             rows = choose(data.test, (given,), self.limit)
             x = {given: data.test.values[given][rows]}
             others = tuple(name for name in readers if name != given)
-            made = generate(model, variables, fold_name(key, given), x, others, len(rows))
-            shown = {name: readers[name].all(xs) for name, xs in (made | x).items()}
+            made = generate(model, variables, fold_name(key, given), x, len(rows))
+            shown = {name: reader.all(made[name]) for name, reader in readers.items()}
             for name in others:
                 for fact in readers[name].facts:
                     if fact in readers[given].facts:

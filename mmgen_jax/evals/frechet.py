@@ -45,7 +45,7 @@ class Frechet:
     def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
         arrays = tuple(name for name, m in model.modalities.items() if np.issubdtype(m.dtype, np.floating))
         rows = min(self.limit, len(data.test))
-        made = generate(model, variables, fold_name(key, "frechet"), {}, arrays, rows)
+        made = generate(model, variables, fold_name(key, "frechet"), {}, rows)
         values = {}
         for name in arrays:
             judge = self.judge.fit(name, model.modalities[name], data, self.label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -22,25 +23,22 @@ def choose(data: Batch, names: Sequence[str], limit: int) -> np.ndarray:
 
 
 def generate(
-    model: Model,
-    variables: Variables,
-    key: Key,
-    given: Mapping[str, np.ndarray],
-    targets: tuple[str, ...],
-    n: int,
+    model: Model, variables: Variables, key: Key, given: Mapping[str, np.ndarray], n: int
 ) -> dict[str, np.ndarray]:
-    """n examples of `targets`, [n, *shape] each, for the values of `given`, [n, *shape] each; {} for none."""
-    size = min(BATCH, n)
+    """n examples of every modality, [n, *shape] each, with those in `given`, [n, *shape] each, as they are; {}: none.
 
-    @jax.jit
-    def draw(variables: Variables, key: Key, given: Mapping[str, Array]) -> dict[str, Array]:
-        made = model.sample(variables, key, size, given=given or None, targets=targets)
-        return {name: made[name] for name in targets}
+    All modalities are made whatever is given, so that one compiled program serves all sets of given ones.
+    """
+    there = {name: np.full(n, name in given) for name in model.modalities}
+    values = {name: given.get(name, np.zeros((n, *m.shape), m.dtype)) for name, m in model.modalities.items()}
+    parts = Batch(values, there)
+    return batches(lambda i, rows: draw(model, variables, jax.random.fold_in(key, i), parts.take(rows)), n)
 
-    def part(i: int, rows: np.ndarray) -> dict[str, Array]:
-        return draw(variables, jax.random.fold_in(key, i), {name: x[rows] for name, x in given.items()})
 
-    return batches(part, n)
+@functools.partial(jax.jit, static_argnums=0)
+def draw(model: Model, variables: Variables, key: Key, given: Batch) -> dict[str, Array]:
+    """What the model makes of a batch of parts."""
+    return model.sample(variables, key, len(given), given=given)
 
 
 def batches(call: Callable[[int, np.ndarray], Mapping[str, Array]], n: int) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from mmgen_jax.modalities.image import Image
 from mmgen_jax.modalities.label import Label
 from mmgen_jax.modalities.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Laplace, Normal
 from mmgen_jax.modalities.text import Text
-from mmgen_jax.modalities.tokenizers import Bytes, Characters, Tokenizer
+from mmgen_jax.modalities.tokenizers import Bytes, Characters, Tokenizer, Wordlist
 from mmgen_jax.modalities.vector import Vector
 from mmgen_jax.modalities.video import Video
 
@@ -24,4 +24,5 @@ __all__ = [
     "Tokenizer",
     "Vector",
     "Video",
+    "Wordlist",
 ]

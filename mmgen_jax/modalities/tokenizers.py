@@ -6,6 +6,7 @@ Id 0 is padding and id 1 the end of a text; both belong to `Text`. A tokenizer's
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -60,3 +61,40 @@ class Bytes:
     def decode(self, ids: Sequence[int]) -> str:
         """Bytes that are no valid UTF-8, as an untrained model makes them, become the replacement character."""
         return bytes(i - FIRST_ID for i in ids).decode(errors="replace")
+
+
+@dataclasses.dataclass(frozen=True)
+class Wordlist:
+    """One token a word or punctuation mark of `words`: short sequences for texts of few different words.
+
+    A word is a run of letters, digits and underscores; what is neither a word nor a space is a mark of its own. Spaces
+    are not kept: decoded texts have one before every word but the first.
+    """
+
+    words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.words or len(set(self.words)) < len(self.words):
+            raise ValueError(f"Wordlist: words must be different words and marks, not {self.words!r}.")
+        for word in self.words:
+            if re.findall(_WORD_OR_MARK, word) != [word]:
+                raise ValueError(f"Wordlist: {word!r} is not one word or one mark.")
+
+    @property
+    def size(self) -> int:
+        return len(self.words)
+
+    def encode(self, text: str) -> list[int]:
+        """Raises ValueError for a word that is not in the list."""
+        number = {word: i + FIRST_ID for i, word in enumerate(self.words)}
+        for word in (words := re.findall(_WORD_OR_MARK, text)):
+            if word not in number:
+                raise ValueError(f"Wordlist: {word!r} in {text!r} is none of the words {self.words!r}.")
+        return [number[word] for word in words]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        words = [self.words[i - FIRST_ID] for i in ids]
+        return "".join(f" {word}" if re.match(r"\w", word) else word for word in words).removeprefix(" ")
+
+
+_WORD_OR_MARK = r"\w+|[^\w\s]"

@@ -102,10 +102,10 @@ def show(
     """What the model makes: of each modality of the `real` examples, of all of them together, and of nothing."""
     names, n = tuple(model.modalities), len(real)
     made = {
-        name: generate(model, variables, key, {name: real.values[name]}, tuple(t for t in names if t != name), n)
+        name: generate(model, variables, key, {name: real.values[name]}, n)
         for name in names
         if len(names) > 1
     }
     reconstruct = getattr(model, "reconstruct", None)
     reconstructed = None if reconstruct is None else jax.device_get(jax.jit(reconstruct)(variables, real, key))
-    return made, reconstructed, generate(model, variables, key, {}, names, max(JOINT, TEXTS))
+    return made, reconstructed, generate(model, variables, key, {}, max(JOINT, TEXTS))

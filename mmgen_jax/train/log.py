@@ -83,9 +83,12 @@ class Log:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
-    def train_row(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the metrics of a training step with the speed since the last row, and show them."""
-        (last, then), now = self._mark, time.perf_counter()
+    def train_row(self, step: int, values: Mapping[str, float], at: float | None = None) -> None:
+        """Write the metrics of a training step with the speed since the last row, and show them.
+
+        at: when the step was made, by `time.perf_counter()`; metrics are read some time after. None: just now.
+        """
+        (last, then), now = self._mark, time.perf_counter() if at is None else at
         speed = (step - last) / max(now - then, 1e-9)
         self._mark = (step, now)
         self.row(step, {**values, "steps_per_second": round(speed, 3)})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -91,17 +92,19 @@ def train(
     program = compile_calls(experiment, tx, state, resident, stacked)
     feed = prefetch(feeds(experiment, source, start, stacked))
     late: Metrics = {}
+    returned = 0.0
     with Log(workdir, start, experiment.steps, experiment.batch_size) as log, StopRequest() as stop, closing(feed):
         for call, (step, count, inputs) in enumerate(feed):
             state, metrics = program(state, resident, inputs, count)
-            report(experiment, log, late)  # of the call before, while the devices work at this one
-            late = metrics
+            report(experiment, log, late, returned)  # of the call before, while the devices work at this one
+            # On CPU a call returns when it is done, elsewhere at once: either way calls return at the pace of training.
+            late, returned = metrics, time.perf_counter()
             last, asked = step == experiment.steps, stop.asked(call)  # who asks does not wait for an evaluation
             evaluating = last or (is_due(step, experiment.eval_every) and not asked)
             saving = last or asked or is_due(step, experiment.save_every)
             if saving or evaluating:
                 # Nothing is saved or evaluated before the metrics that led to it are known to be finite.
-                report(experiment, log, late)
+                report(experiment, log, late, returned)
                 late, values = {}, {}
                 try:
                     if evaluating and evaluation:
@@ -150,8 +153,8 @@ def compile_calls(
     return place(steps, state, stacked).lower(state, resident, inputs, np.int32(k)).compile()
 
 
-def report(experiment: Experiment, log: Log, metrics: Metrics) -> None:
-    """Log the metrics of a call if they are due; FloatingPointError if they are not finite."""
+def report(experiment: Experiment, log: Log, metrics: Metrics, at: float) -> None:
+    """Log the metrics of a call that returned `at` that time if they are due; FloatingPointError if not finite."""
     if not metrics:
         return
     values = {name: x.item() for name, x in jax.device_get(dict(metrics)).items()}
@@ -161,7 +164,7 @@ def report(experiment: Experiment, log: Log, metrics: Metrics) -> None:
         raise FloatingPointError(f"{what} at step {step}; training stopped, the last checkpoint is from before that")
     if is_due(step, experiment.log_every) or step == experiment.steps:
         rate = experiment.optimizer.rate(experiment.steps)(step - 1)
-        log.train_row(step, {**values, "learning_rate": float(rate)})
+        log.train_row(step, {**values, "learning_rate": float(rate)}, at)
 
 
 def evaluation_data(experiment: Experiment, source: Source, train_set: Batch | None, workdir: Path) -> EvalData | None:

@@ -125,7 +125,7 @@ class VAE:
         key: Key,
         n: int,
         *,
-        given: Mapping[str, Array] | None = None,
+        given: Mapping[str, Array] | Batch | None = None,
         targets: tuple[str, ...] | None = None,
     ) -> dict[str, Array]:
         """n examples of `targets` (default all), given some modalities, each [n, *shape] or one example [*shape].
@@ -133,13 +133,18 @@ class VAE:
         Nothing given: from the prior. What is given comes back unchanged. The code is drawn; the decoders answer with
         their mean or most probable value, since noise drawn per pixel shows nothing.
 
+        `given` may also be a Batch of n examples, each with the modalities that are present in it: then one compiled
+        program serves every set of them.
+
         Raises:
           ValueError: a name is no modality, or what is given has the wrong shape.
         """
-        given = {name: self._given(name, x, n) for name, x in (given or {}).items()}
         targets = tuple(self.modalities) if targets is None else targets
         for name in targets:
             self._known(name)
+        if isinstance(given, Batch):
+            return given.completed(generate(self, targets, variables["params"], given, key, code="draw"))
+        given = {name: self._given(name, x, n) for name, x in (given or {}).items()}
         values = {
             name: given.get(name, np.zeros((n, *modality.shape), modality.dtype))
             for name, modality in self.modalities.items()
