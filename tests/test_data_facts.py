@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mmgen_jax.data.builders import facts
+from mmgen_jax.modalities import Wordlist
 
 MIDDLE = {"thickness": "medium", "width": "normal", "slant": "upright"}
 
@@ -78,12 +79,13 @@ def test_direction_of_one_frame_is_not_known() -> None:
 
 def test_parse_inverts_phrase_for_every_combination_of_facts() -> None:
     rng = np.random.default_rng(0)
-    names = list(facts.WORDS)
+    names, words = list(facts.WORDS), Wordlist(facts.VOCABULARY)
     texts = set()
     for values in itertools.product(*facts.WORDS.values()):
         said = dict(zip(names, values, strict=True))
         text = facts.phrase(said, rng)
         assert facts.parse(text) == said, text
+        assert words.decode(words.encode(text)) == text
         texts.add(text)
     assert all(re.fullmatch(r"[a-z ,]+\.", text) for text in texts)
     assert not any(re.search(r"\ba [aeio]", text) for text in texts)  # never "a eight"

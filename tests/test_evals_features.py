@@ -10,8 +10,8 @@ import pytest
 from evals_fakes import MODALITIES, Model, data, split
 
 from mmgen_jax.evals import kept
+from mmgen_jax.evals.augment import NOISE, mixed
 from mmgen_jax.evals.augment import augment as plain_augment
-from mmgen_jax.evals.augment import mixed
 from mmgen_jax.evals.features import Classifier, Network, labelled, shrunk
 from mmgen_jax.evals.frechet import Frechet
 
@@ -116,19 +116,22 @@ def test_augmentation_changes_each_example_in_its_own_way():
     changed = augment(x, apart, jax.random.key(0))
     assert changed.shape == x.shape
     assert not np.allclose(changed[0], changed[1]) and not np.allclose(changed[0], x[0])
-    assert changed.min() >= 0 and changed.max() <= x.max() + 1e-6  # interpolated and fainter, not made up
+    noise = 5 * NOISE  # standard deviations
+    assert changed.min() >= -noise and changed.max() <= x.max() + noise  # interpolated and fainter, not made up
     plain = np.asarray(augment(jnp.ones_like(x), apart, jax.random.key(0)))
-    np.testing.assert_allclose(plain, np.broadcast_to(plain[:, :1, :1, :1], plain.shape), rtol=1e-5)
-    assert 0.5 <= plain.min() and plain.max() <= 1 and len(np.unique(plain[:, 0, 0, 0])) == 3
+    gains = plain.mean((1, 2, 3), keepdims=True)
+    assert 0 < np.abs(plain - gains).max() <= noise
+    assert 0.45 <= gains.min() and gains.max() <= 1.05 and np.ptp(gains) > 0.01
 
 
 def test_a_clip_becomes_one_of_its_frames():
-    # The gain is at least 0.5: powers of four tell the frames apart whatever it is.
-    clip = jnp.broadcast_to(4.0 ** jnp.arange(5)[None, :, None, None, None], (40, 5, 6, 6, 1))
+    # The gain is between 0.5 and 1: powers of four tell the frames apart whatever it is, and drown the noise.
+    clip = jnp.broadcast_to(4.0 ** jnp.arange(1, 6)[None, :, None, None, None], (40, 5, 6, 6, 1))
     frames = np.asarray(augment(clip, jnp.arange(40), jax.random.key(0)))
     assert frames.shape == (40, 1, 6, 6, 1)
-    assert set(np.ceil(np.log(frames[:, 0, 0, 0, 0]) / np.log(4) - 1e-6)) == set(range(5))
-    np.testing.assert_allclose(frames, np.broadcast_to(frames[:, :, :1, :1], frames.shape), rtol=1e-5)
+    levels = frames.mean((1, 2, 3, 4))
+    assert set(np.ceil(np.log(levels) / np.log(4) - 0.02)) == set(range(1, 6))
+    assert np.abs(frames - levels.reshape(-1, 1, 1, 1, 1)).max() < 5 * NOISE
 
 
 def test_a_sound_is_moved_and_its_gain_is_a_sum():

@@ -46,6 +46,7 @@ MODALITIES = [
     (mm.Text(length=1, **SMALL), ""),
     (mm.Text(length=9, vocabulary=mm.Bytes(), layers=2, **SMALL), "été 7!"),
     (mm.Text(length=4, vocabulary=mm.Characters("ab"), **SMALL), "aba"),
+    (mm.Text(length=6, vocabulary=mm.Wordlist((",", "a", "one")), **SMALL), "a one, one"),
     (mm.Label(3, names=("cat", "dog", "owl"), **SMALL), "dog"),
     (mm.Label(1, **SMALL), 0),
     (mm.Vector(5, **SMALL), [1, -2.5, 0, 1e3, 3e-8]),
@@ -253,6 +254,8 @@ def test_a_wrong_shape_is_named(modality: Modality) -> None:
         (lambda: mm.Text(0), "Text: length must be a whole number of at least 1, not 0."),
         (lambda: mm.Text(8, vocabulary="abc"), "Text: vocabulary must be a tokenizer such as Characters(), not 'abc'."),
         (lambda: mm.Characters(""), "Characters: alphabet must hold characters, each once, not ''."),
+        (lambda: mm.Wordlist(("a", "a")), "Wordlist: words must be different words and marks, not ('a', 'a')."),
+        (lambda: mm.Wordlist(("a b",)), "Wordlist: 'a b' is not one word or one mark."),
         (lambda: mm.Characters("aba"), "Characters: alphabet must hold characters, each once, not 'aba'."),
         (lambda: mm.Label(2, names=("a",)), "Label: names must be a tuple of 2 different names or empty, not ('a',)."),
         (

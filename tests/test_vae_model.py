@@ -188,6 +188,10 @@ def test_given_modalities_move_what_is_made():
     [
         ({"given": {"smell": np.zeros(3)}}, r"'smell' is no modality of this model, which has \['label', 'vector'\]"),
         ({"targets": ("smell",)}, "'smell' is no modality"),
+        (
+            {"given": data(SMALL)},
+            r"given is a batch of \d+ with \['label', 'vector'\], but must have .* and 2 examples",
+        ),
         ({"given": {"vector": np.zeros(4)}}, r"given\['vector'\] has shape \(4,\), but must have \(3,\) or \(2, 3\)"),
     ],
 )

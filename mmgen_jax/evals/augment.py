@@ -1,13 +1,14 @@
 """Random changes that leave the class of an example as it is, one draw for each example, inside the compiled step.
 
-    pictures, clips   x'(p) = a B_b x(c + (I + E)(p - c) + t),   E ~ U(-0.15, 0.15)^(2 x 2),  t ~ U(-2, 2) pixels  (1)
+    pictures, clips   x'(p) = a B_b x(c + (I + E)(p - c) + t) + n e_p,  E_ij ~ U(-0.15, 0.15),  t ~ U(-2, 2) pixels  (1)
     before that       x_i <- (1 - m) x_i + m mean_{j: y_j = y_i} x_j,                      m = max(0, U(-0.6, 0.6))  (2)
-    sounds            x'(s) = x(s + t) + g,                t ~ U(-1/10, 1/10) of the length,  g ~ N(0, 0.2)      (3)
+    sounds            x'(s) = x(s + t) + g,                t ~ U(-1/10, 1/10) of the length,  g ~ N(0, 0.2)          (3)
 
 E turns, shears and stretches at once; c is the centre; a clip becomes one of its frames. What models make is fainter
-and softer than what they learn from: so a ~ U(0.5, 1), and B blurs twice by (b, 1 - 2b, b), b ~ U(0, 1/4). It is also
-more average, as who is told "a nine" and no more answers with the mean of many nines: so (2) mixes half the examples
-with those of their class y in the batch, moved until their centres of mass agree.
+and softer than what they learn from: so a ~ U(0.5, 1), and B blurs twice by (b, 1 - 2b, b), b ~ U(0, 1/4). Where
+nothing is, it is not quite black, which no eye sees: so noise e ~ N(0, 1), n ~ U(0, 0.05). And it is more average, as
+who is told "a nine" and no more answers with the mean of many nines: so (2) mixes half the examples with those of
+their class y in the batch, moved until their centres of mass agree.
 Sounds are log-mel spectrograms, on which a gain is a sum. Their ends join, as both are silent.
 """
 
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 
 from mmgen_jax.types import Array, Key
 
-LINEAR, SHIFT, FAINTEST, SOFTEST = 0.15, 2.0, 0.5, 1 / 4  # of equation (1)
+LINEAR, SHIFT, FAINTEST, SOFTEST, NOISE = 0.15, 2.0, 0.5, 1 / 4, 0.05  # of equation (1)
 MIXED = 0.6  # of equation (2)
 DELAY, GAIN = 0.1, 0.2  # of equation (3)
 
@@ -61,7 +62,7 @@ def centre_of_mass(x: Array) -> Array:
 
 def _picture(x: Array, key: Key) -> Array:
     """Equation (1) for x [H, W, C], linearly interpolated; beyond the edge the edge goes on."""
-    linear, shift, gain, blur = jax.random.split(key, 4)
+    linear, shift, gain, blur, level, noise = jax.random.split(key, 6)
     matrix = jnp.eye(2) + jax.random.uniform(linear, (2, 2), minval=-LINEAR, maxval=LINEAR)
     # Coordinates stand first here, [2, H, W], as map_coordinates has them.
     centre = (jnp.array(x.shape[:2]) - 1).reshape(2, 1, 1) / 2
@@ -72,7 +73,8 @@ def _picture(x: Array, key: Key) -> Array:
     b = jax.random.uniform(blur, maxval=SOFTEST)
     for axis in (0, 1, 0, 1):
         x = (1 - 2 * b) * x + b * (jnp.roll(x, 1, axis) + jnp.roll(x, -1, axis))
-    return jax.random.uniform(gain, minval=FAINTEST) * x
+    n = jax.random.uniform(level, maxval=NOISE)
+    return jax.random.uniform(gain, minval=FAINTEST) * x + n * jax.random.normal(noise, x.shape, x.dtype)
 
 
 def _sound(x: Array, key: Key) -> Array:

@@ -101,11 +101,7 @@ def show(
 ) -> tuple[dict[str, Arrays], Arrays | None, Arrays]:
     """What the model makes: of each modality of the `real` examples, of all of them together, and of nothing."""
     names, n = tuple(model.modalities), len(real)
-    made = {
-        name: generate(model, variables, key, {name: real.values[name]}, n)
-        for name in names
-        if len(names) > 1
-    }
+    made = {name: generate(model, variables, key, {name: real.values[name]}, n) for name in names if len(names) > 1}
     reconstruct = getattr(model, "reconstruct", None)
     reconstructed = None if reconstruct is None else jax.device_get(jax.jit(reconstruct)(variables, real, key))
     return made, reconstructed, generate(model, variables, key, {}, max(JOINT, TEXTS))

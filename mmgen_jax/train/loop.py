@@ -92,19 +92,19 @@ def train(
     program = compile_calls(experiment, tx, state, resident, stacked)
     feed = prefetch(feeds(experiment, source, start, stacked))
     late: Metrics = {}
-    returned = 0.0
+    done: float | None = None
     with Log(workdir, start, experiment.steps, experiment.batch_size) as log, StopRequest() as stop, closing(feed):
         for call, (step, count, inputs) in enumerate(feed):
             state, metrics = program(state, resident, inputs, count)
-            report(experiment, log, late, returned)  # of the call before, while the devices work at this one
-            # On CPU a call returns when it is done, elsewhere at once: either way calls return at the pace of training.
-            late, returned = metrics, time.perf_counter()
+            report(experiment, log, late, done)  # of the call before, while the devices work at this one
+            # Where a call returns when it is done, as on CPU, this is when; elsewhere reading the metrics will tell.
+            late, done = metrics, time.perf_counter() if metrics["step"].is_ready() else None
             last, asked = step == experiment.steps, stop.asked(call)  # who asks does not wait for an evaluation
             evaluating = last or (is_due(step, experiment.eval_every) and not asked)
             saving = last or asked or is_due(step, experiment.save_every)
             if saving or evaluating:
                 # Nothing is saved or evaluated before the metrics that led to it are known to be finite.
-                report(experiment, log, late, returned)
+                report(experiment, log, late, done)
                 late, values = {}, {}
                 try:
                     if evaluating and evaluation:
@@ -153,8 +153,8 @@ def compile_calls(
     return place(steps, state, stacked).lower(state, resident, inputs, np.int32(k)).compile()
 
 
-def report(experiment: Experiment, log: Log, metrics: Metrics, at: float) -> None:
-    """Log the metrics of a call that returned `at` that time if they are due; FloatingPointError if not finite."""
+def report(experiment: Experiment, log: Log, metrics: Metrics, at: float | None) -> None:
+    """Log the metrics of a call that was done `at` that time (None: now), if due; FloatingPointError if not finite."""
     if not metrics:
         return
     values = {name: x.item() for name, x in jax.device_get(dict(metrics)).items()}

@@ -143,6 +143,11 @@ class VAE:
         for name in targets:
             self._known(name)
         if isinstance(given, Batch):
+            if given.values.keys() != self.modalities.keys() or len(given) != n:
+                raise ValueError(
+                    f"given is a batch of {len(given)} with {list(given.values)}, but must have all of "
+                    f"{list(self.modalities)} and {n} examples"
+                )
             return given.completed(generate(self, targets, variables["params"], given, key, code="draw"))
         given = {name: self._given(name, x, n) for name, x in (given or {}).items()}
         values = {

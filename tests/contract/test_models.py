@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -118,3 +119,20 @@ def test_sampling_makes_every_modality_and_returns_what_is_given(name):
     some = model.sample(variables, key, 1, given={"image": image}, targets=("vector",))
     assert sorted(some) == ["image", "vector"]
     np.testing.assert_array_equal(some["image"], image[None])
+
+
+def test_each_example_of_a_batch_is_given_its_own_parts(name):
+    model, variables, key = MODELS[name], start(name).variables, jax.random.key(1)
+    rows, i = data(3), jnp.arange(3)
+    given = Batch(rows.values, {m: i <= 1 if m == "vector" else i == 0 for m in MODALITIES})
+    made = model.sample(variables, key, 3, given=given)
+    for m in MODALITIES:  # of the first example all is given, of the second the vector, of the third nothing
+        np.testing.assert_array_equal(made[m][0], rows.values[m][0])
+        assert made[m].shape == (3, *MODALITIES[m].shape)
+    np.testing.assert_array_equal(made["vector"][1], rows.values["vector"][1])
+    other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), rows.values)  # what is not present says nothing
+    again = model.sample(variables, key, 3, given=Batch(given.completed(other), given.present))
+    jax.tree.map(np.testing.assert_array_equal, made, again)
+    whole = Batch(rows.values, {m: jnp.full(3, m == "vector") for m in MODALITIES})
+    one = model.sample(variables, key, 3, given={"vector": rows.values["vector"]})
+    jax.tree.map(np.testing.assert_array_equal, one, model.sample(variables, key, 3, given=whole))
