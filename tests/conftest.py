@@ -10,6 +10,9 @@ import pytest
 os.environ["MMGEN_CACHE"] = "off"  # no split that an earlier run of the tests kept
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiling is what most of the time goes into. The processes that tests start must compute the same bits.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), "mmgen_jax_test_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 

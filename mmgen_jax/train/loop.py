@@ -66,7 +66,8 @@ def restore_or_create(
     experiment: Experiment, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, checkpoints: Checkpoints
 ) -> TrainState:
     """The state to start from. Shapes first: arrays are made, or read, on the devices where they will stay."""
-    create = partial(TrainState.create, experiment.model, tx, ema=experiment.optimizer.ema > 0)
+    # Jitted inside as well: traced once for the shapes and the program.
+    create = jax.jit(partial(TrainState.create, experiment.model, tx, ema=experiment.optimizer.ema > 0))
     key = step_key(experiment.seed, "init", 0)
     shapes = jax.eval_shape(create, key)
     shardings = experiment.mesh.shardings(shapes, mesh)
