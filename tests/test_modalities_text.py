@@ -146,7 +146,7 @@ VECTOR = "Vector: one example has shape (3,), but the array has "
 @pytest.mark.parametrize(
     "modality, raw, sentence",
     [
-        (Text(9, vocabulary=Wordlist(("a", "."))), "a b.", "Wordlist: 'b' in 'a b.' is none of the words ('a', '.')."),
+        (Text(9, vocabulary=Wordlist(("a", "."))), "a b.", "Wordlist: 'b' in 'a b.' is none of the 2 words: a ."),
         (AB, "abc", "Characters: 'c' in 'abc' is not in the alphabet 'ab'."),
         (AB, "ababab", "Text: 'ababab' has 6 tokens, but length=6 leaves room for 5."),
         (AB, 3, "Text: a text must be a str or bytes, not int."),

@@ -89,7 +89,8 @@ class Wordlist:
         number = {word: i + FIRST_ID for i, word in enumerate(self.words)}
         for word in (words := re.findall(_WORD_OR_MARK, text)):
             if word not in number:
-                raise ValueError(f"Wordlist: {word!r} in {text!r} is none of the words {self.words!r}.")
+                some = " ".join(self.words[:50]) + (" ..." if self.size > 50 else "")
+                raise ValueError(f"Wordlist: {word!r} in {text!r} is none of the {self.size} words: {some}")
         return [number[word] for word in words]
 
     def decode(self, ids: Sequence[int]) -> str:
