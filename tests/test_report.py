@@ -40,9 +40,9 @@ class Fake:
             name: m.encode(ATTACK) if name == "text" else np.zeros(m.shape, m.dtype) for name, m in MODALITIES.items()
         }
 
-    def sample(self, variables, key, n, *, given=None, targets=None):
+    def sample(self, variables, key, n, *, given):
         made = {name: jnp.broadcast_to(jnp.asarray(x)[None], (n, *x.shape)) for name, x in self.one().items()}
-        return {name: (given or {}).get(name, made[name]) for name in targets}
+        return given.completed(made)
 
     def reconstruct(self, variables, batch, key):
         return batch.values
