@@ -138,20 +138,19 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure a run with the evaluators of its experiment; prints a table and writes evaluation.json."""
     from mmgen_jax.config import write_text
     from mmgen_jax.data.loader import load
-    from mmgen_jax.rng import step_key
     from mmgen_jax.run import load_run
     from mmgen_jax.train.log import finite
+    from mmgen_jax.train.loop import evaluate as measure
     from mmgen_jax.train.loop import evaluation_data
 
     _keep_compiled_programs()
     experiment, state = load_run(options.run, options.experiment, options.step)
     if not experiment.evaluators:
         raise ValueError(f"the experiment of {options.run} has no evaluators")
-    source, step, values = experiment.data.source("train"), int(state.step), {}
+    source, step = experiment.data.source("train"), int(state.step)
     train_set = load(source, experiment.model.modalities) if experiment.workers is None else None
     split = evaluation_data(experiment, source, train_set, options.run)
-    for evaluator in experiment.evaluators:
-        values |= evaluator(experiment.model, state.variables, split, step_key(experiment.seed, "evaluate", step))
+    values = measure(experiment, state.variables, step, split)
     write_text(options.run / "evaluation.json", json.dumps({"step": step, "values": finite(values)}, indent=2))
     for name, value in values.items():
         print(f"{name:<{max(map(len, values))}}  {value:.6g}")
