@@ -36,7 +36,8 @@ class MovingPicture(nn.Module):
     """Code [B, Z] -> clip [B, F, H, W, C]: a picture of all but the last `motion` numbers, moved as all of them say.
 
     Whatever those last numbers hold, they cannot change the picture: as the private code of a clip they say where it
-    starts, and never what it shows. A shift is at most `reach` times the clip's height and width.
+    starts, and never what it shows. A shift is at most `reach` times the clip's height and width. What comes in from
+    outside is zero: black under the mean of a Normal or Laplace likelihood, but grey if these were Bernoulli's logits.
     """
 
     shape: tuple[int, int, int, int]

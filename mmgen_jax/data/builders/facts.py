@@ -50,10 +50,10 @@ PHRASINGS = (
     "{digit}, {width}, {thickness}, {slant}, {direction}.",
     "{direction} and {slant}, a {thickness}, {width} {digit}.",
 )
-_FRAMES = (phrasing.format(**dict.fromkeys(WORDS, "")) for phrasing in PHRASINGS)
+_PLAIN = (phrasing.format(**dict.fromkeys(WORDS, "")) for phrasing in PHRASINGS)
 _WAYS = (way for table in WORDS.values() for ways in table.values() for way in ways)
 # Every word and mark that a caption is made of.
-VOCABULARY = tuple(sorted(set(re.findall(r"\w+|[,.]", " ".join((*_FRAMES, *_WAYS))))))
+VOCABULARY = tuple(sorted(set(re.findall(r"\w+|[,.]", " ".join((*_PLAIN, *_WAYS))))))
 
 
 def image_facts(image: np.ndarray) -> dict[str, str]:
