@@ -227,9 +227,11 @@ def claim(workdir: str | Path, experiment: Experiment) -> Path:
     workdir, text = Path(workdir), to_json(experiment)
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"the run directory {workdir} is a file")
+    # Listed first: another process of this run may be writing config.json, and then the rest, at this moment.
+    occupied = workdir.exists() and any(not path.name.startswith(".") for path in workdir.iterdir())
     if (workdir / "config.json").exists():
         _check_same(workdir, (workdir / "config.json").read_text(), text)
-    elif workdir.exists() and any(not path.name.startswith(".") for path in workdir.iterdir()):
+    elif occupied:
         raise ValueError(f"{workdir} is not empty and not a run directory (it has no config.json)")
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import importlib
 import json
 import pkgutil
 import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -284,6 +285,19 @@ def test_many_differences_are_not_all_told(tmp_path):
     claim(tmp_path, an_experiment())
     with pytest.raises(ValueError, match=r"steps is 10 .*; batch_size is .*; seed is [^;]*, and 1 more; choose"):
         claim(tmp_path, an_experiment(steps=11, batch_size=1, seed=2, optimizer=Optimizer(ema=0.5)))
+
+
+def test_processes_of_one_run_may_claim_at_the_same_moment(tmp_path, monkeypatch):
+    listing = Path.iterdir
+
+    def listed_just_after_another_process_claimed(path):
+        monkeypatch.setattr(Path, "iterdir", listing)
+        claim(path, an_experiment())
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", listed_just_after_another_process_claimed)
+    assert claim(tmp_path, an_experiment()) == tmp_path
+    assert len((tmp_path / "starts.jsonl").read_text().splitlines()) == 2
 
 
 def test_directories_that_cannot_be_claimed(tmp_path):

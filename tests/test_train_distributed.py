@@ -51,6 +51,12 @@ def finish(processes, timeout=120):
             p.stdout.close()
 
 
+def assert_all_ended_well(results):
+    """Every return code is 0; else what the processes said, in full: such failures are rare and hard to repeat."""
+    said = "\n".join(f"--- process {i} ended with {code}:\n{output}" for i, (code, output) in enumerate(results))
+    assert not any(code for code, _ in results), said
+
+
 def wait_for_rows(workdir, step):
     deadline = time.monotonic() + 90
     while not any(row["step"] >= step for row in read_rows(workdir / "metrics.jsonl")):
@@ -112,7 +118,7 @@ def test_to_host_gathers_what_is_split():
 @pytest.mark.parametrize("workers", ["none", 0])
 def test_two_processes_equal_one(tmp_path, workers):
     results = finish(start(tmp_path / "two", 12, workers))
-    assert [code for code, _ in results] == [0, 0], results
+    assert_all_ended_well(results)
     state = fit(experiment(12, None if workers == "none" else workers), tmp_path / "one")
     with np.load(tmp_path / "two" / "params.npz") as params:
         np.testing.assert_allclose(params["dense"], state.params["dense"]["kernel"], rtol=1e-6, atol=1e-6)
@@ -131,7 +137,7 @@ def test_sigterm_to_one_process_stops_both_at_one_saved_step(tmp_path):
     wait_for_rows(tmp_path / "run", 6)
     processes[1].send_signal(signal.SIGTERM)
     results = finish(processes)
-    assert [code for code, _ in results] == [0, 0], results
+    assert_all_ended_well(results)
     stopped = {output.split("interrupted ")[1].split()[0] for _, output in results}
     assert stopped == {str(Checkpoints(tmp_path / "run" / "checkpoints").latest)}
 
