@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import time
 
 import jax
 import numpy as np
@@ -13,8 +14,8 @@ from train_fakes import Net, Points, split_in_memory
 from mmgen_jax.config import Experiment
 from mmgen_jax.train.checkpoint import Checkpoints
 from mmgen_jax.train.distributed import Interrupted
-from mmgen_jax.train.log import read_rows
-from mmgen_jax.train.loop import compile_calls, fit, keep_compiled_programs
+from mmgen_jax.train.log import Log, read_rows
+from mmgen_jax.train.loop import compile_calls, end_of_call, fit, keep_compiled_programs
 from mmgen_jax.train.mesh import Mesh, put, put_everywhere, replicated, stacked_rows
 from mmgen_jax.train.optimizer import Optimizer
 from mmgen_jax.types import TrainState
@@ -230,6 +231,20 @@ def test_rows_after_the_restored_step_are_dropped(tmp_path):
     fit(e, tmp_path / "run")
     assert [step for step, _ in losses(tmp_path / "run")] == [3, 6, 9, 12]
     assert 123.0 not in [loss for _, loss in losses(tmp_path / "run")]
+
+
+def test_every_row_of_the_log_has_the_time_at_which_its_own_call_was_done(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmgen_jax.train.loop.end_of_call", lambda metrics: float(metrics["step"]))
+    told = []
+    monkeypatch.setattr(Log, "train_row", lambda self, step, values, at: told.append((step, at)))
+    fit(experiment(steps=40, steps_per_call=10, log_every=10, save_every=20), tmp_path)
+    assert told == [(10, 10), (20, 20), (30, 30), (40, 40)]
+
+
+def test_the_end_of_a_call_is_when_its_results_are_there():
+    metrics = {"step": jax.jit(lambda x: (x @ x).sum())(np.ones((500, 500), np.float32))}
+    before = time.perf_counter()
+    assert before < end_of_call(metrics) < time.perf_counter() and metrics["step"].is_ready()
 
 
 def test_the_compilation_cache_is_set_only_where_nobody_has(monkeypatch, tmp_path):

@@ -98,8 +98,7 @@ def train(
         for call, (step, count, inputs) in enumerate(feed):
             state, metrics = program(state, resident, inputs, count)
             report(experiment, log, late, done)  # of the call before, while the devices work at this one
-            # Where a call returns when it is done, as on CPU, this is when; elsewhere reading the metrics will tell.
-            late, done = metrics, time.perf_counter() if metrics["step"].is_ready() else None
+            late, done = metrics, end_of_call(metrics)
             last, asked = step == experiment.steps, stop.asked(call)  # who asks does not wait for an evaluation
             evaluating = last or (is_due(step, experiment.eval_every) and not asked)
             saving = last or asked or is_due(step, experiment.save_every)
@@ -152,6 +151,14 @@ def compile_calls(
     steps = make_steps(experiment.model, tx, seed=experiment.seed, ema=experiment.optimizer.ema)
     place = per_device if experiment.per_device else partitioned
     return place(steps, state, stacked).lower(state, resident, inputs, np.int32(k)).compile()
+
+
+def end_of_call(metrics: Metrics) -> float | None:
+    """When the call was done, on CPU, where going on while it works gains nothing; else None: reading will tell."""
+    if jax.default_backend() != "cpu":
+        return None
+    jax.block_until_ready(metrics)
+    return time.perf_counter()
 
 
 def report(experiment: Experiment, log: Log, metrics: Metrics, at: float | None) -> None:
