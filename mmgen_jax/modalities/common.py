@@ -15,6 +15,7 @@ import numpy as np
 from mmgen_jax.modalities.likelihoods import Bernoulli
 from mmgen_jax.nn.conv import ConvDecoder, ConvEncoder
 from mmgen_jax.nn.embed import PatchEmbed, PatchHead, patch_positions
+from mmgen_jax.nn.towers import Towers
 from mmgen_jax.types import Array, Key, Likelihood
 
 
@@ -51,7 +52,7 @@ class Grid(Direct):
     def encoder_network(self, outputs: int, dtype: Any = jnp.float32) -> nn.Module:
         """[B, *shape] -> [B, outputs]."""
         if self.encoder is not None:
-            return Headed(self.encoder, outputs, dtype)
+            return headed(self.encoder, outputs, dtype)
         return ConvEncoder(outputs, self.features, self._folds, dtype)
 
     def decoder_network(self, dtype: Any = jnp.float32) -> nn.Module:
@@ -75,6 +76,13 @@ class Grid(Direct):
     def positions(self) -> np.ndarray:
         """The centres of the T patches, [T, axes of space] float32, in the units of `spacing`."""
         return patch_positions(self.shape[:-1], self.patches, self.spacing)
+
+
+def headed(encoder: nn.Module, outputs: int, dtype: Any) -> nn.Module:
+    """A user's own encoder with what makes `outputs` of its features. `Towers` bring that with them."""
+    if isinstance(encoder, Towers):
+        return encoder.clone(outputs=outputs, dtype=dtype)
+    return Headed(encoder, outputs, dtype)
 
 
 class Headed(nn.Module):

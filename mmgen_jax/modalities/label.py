@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmgen_jax.modalities.common import Direct, Headed, check_counts, check_parts, check_shape
+from mmgen_jax.modalities.common import Direct, check_counts, check_parts, check_shape, headed
 from mmgen_jax.modalities.likelihoods import Categorical
 from mmgen_jax.nn.embed import TokenEmbed, TokenHead
 from mmgen_jax.nn.mlp import MLP
@@ -55,7 +55,7 @@ class Label(Direct):
     def encoder_network(self, outputs: int, dtype: Any = jnp.float32) -> nn.Module:
         """Classes [B] -> [B, outputs]."""
         if self.encoder is not None:
-            return Headed(self.encoder, outputs, dtype)
+            return headed(self.encoder, outputs, dtype)
         return OneHot(self.classes, MLP(outputs, (self.features,), dtype=dtype))
 
     def decoder_network(self, dtype: Any = jnp.float32) -> nn.Module:

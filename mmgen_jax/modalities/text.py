@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mmgen_jax.modalities.common import Headed, check_counts, check_parts, check_shape
+from mmgen_jax.modalities.common import check_counts, check_parts, check_shape, headed
 from mmgen_jax.modalities.likelihoods import Categorical
 from mmgen_jax.modalities.tokenizers import FIRST_ID, Characters, Tokenizer
 from mmgen_jax.nn.embed import TokenEmbed, TokenHead
@@ -67,7 +67,7 @@ class Text:
     def encoder_network(self, outputs: int, dtype: Any = jnp.float32) -> nn.Module:
         """Tokens [B, L] -> [B, outputs]."""
         if self.encoder is not None:
-            return Headed(self.encoder, outputs, dtype)
+            return headed(self.encoder, outputs, dtype)
         return TextEncoder(self.ids, outputs, self.features, self.layers, dtype=dtype)
 
     def decoder_network(self, dtype: Any = jnp.float32) -> nn.Module:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.modalities import pictures
-from mmgen_jax.modalities.common import Direct, Headed, check_binary, check_counts, check_parts, check_shape
+from mmgen_jax.modalities.common import Direct, check_binary, check_counts, check_parts, check_shape, headed
 from mmgen_jax.modalities.likelihoods import Categorical, Normal
 from mmgen_jax.nn.mlp import MLP
 from mmgen_jax.types import Array, Likelihood, Rendering
@@ -47,7 +47,7 @@ class Vector(Direct):
     def encoder_network(self, outputs: int, dtype: Any = jnp.float32) -> nn.Module:
         """[B, dim] -> [B, outputs]."""
         if self.encoder is not None:
-            return Headed(self.encoder, outputs, dtype)
+            return headed(self.encoder, outputs, dtype)
         return MLP(outputs, (self.features, self.features), dtype=dtype)
 
     def decoder_network(self, dtype: Any = jnp.float32) -> nn.Module:

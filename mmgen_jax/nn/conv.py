@@ -1,11 +1,13 @@
 """Convolutions in one, two or three dimensions, in the form that is fast on every platform.
 
-Everything here is built from one primitive, a convolution of stride one. A convolution of kernel 4 and stride 2 is
-that primitive with kernel 2 on blocks of two (space-to-depth, Shi et al. 2016, arXiv:1609.07009), and its adjoint is
-the same primitive followed by depth-to-space:
+Everything here is built from one primitive, a convolution, nearly always of stride one. A convolution of kernel 4 and
+stride 2 is that primitive with kernel 2 on blocks of two (space-to-depth, Shi et al. 2016, arXiv:1609.07009), and its
+adjoint is the same primitive followed by depth-to-space:
 
     down: [n] -> [ceil(n / 2)]     y_i = sum_k w_k x_{2i + k - 1},   k = 0..3        (1)
     up:   [ceil(n / 2)] -> [n]     the transpose of (1)                              (2)
+
+Kernel 3, whose last tap k = 3 is missing, is what many published networks have: `halve` and `double`.
 
 This is no matter of taste. On CPU, XLA runs the gradients of strided and transposed convolutions, and of any
 convolution inside `lax.scan`, through naive loops that are 10 to 90 times slower; as a matrix product over shifted
@@ -30,33 +32,60 @@ from mmgen_jax.types import Array
 Padding = Sequence[tuple[int, int]]
 
 
-def conv(x: Array, kernel: Array, padding: Padding) -> Array:
-    """Stride one: x [B, *space, C], kernel [*k, C, O], zero padding (low, high) per axis -> [B, *out, O]."""
+def conv(x: Array, kernel: Array, padding: Padding, stride: int = 1) -> Array:
+    """x [B, *space, C], kernel [*k, C, O], zero padding (low, high) per axis, one stride for all -> [B, *out, O]."""
     # Chosen while tracing: a program exported from here to another platform stays right, only its speed may differ.
     form = conv_as_matmul if jax.default_backend() == "cpu" else conv_native
-    return form(x, kernel, padding)
+    return form(x, kernel, padding, stride)
 
 
-def conv_native(x: Array, kernel: Array, padding: Padding) -> Array:
+def conv_native(x: Array, kernel: Array, padding: Padding, stride: int = 1) -> Array:
     """`conv` through the platform's own convolution."""
     space = "DHW"[5 - x.ndim :]
     layout = (f"N{space}C", f"{space}IO", f"N{space}C")
-    return lax.conv_general_dilated(x, kernel, (1,) * len(space), padding, dimension_numbers=layout)
+    return lax.conv_general_dilated(x, kernel, (stride,) * len(space), padding, dimension_numbers=layout)
 
 
-def conv_as_matmul(x: Array, kernel: Array, padding: Padding) -> Array:
+def conv_as_matmul(x: Array, kernel: Array, padding: Padding, stride: int = 1) -> Array:
     """`conv` as matrix products with shifted copies of x: one with all copies side by side, or one with each.
 
     The narrower side decides, because the wide side of either is what moves through memory.
     """
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    sizes = [n - k + 1 for n, k in zip(x.shape[1:-1], kernel.shape, strict=False)]
-    offsets = list(itertools.product(*(range(k) for k in kernel.shape[:-2])))
-    shifted = [x[:, *(slice(o, o + n) for o, n in zip(offset, sizes, strict=True)), :] for offset in offsets]
+    shifted = windows(jnp.pad(x, ((0, 0), *padding, (0, 0))), kernel.shape[:-2], stride)
     inputs, outputs = kernel.shape[-2:]
     if inputs > outputs:
-        return sum(copy @ kernel[offset] for copy, offset in zip(shifted, offsets, strict=True))
-    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, outputs)
+        return sum(copy @ kernel[offset] for offset, copy in shifted.items())
+    return jnp.concatenate(list(shifted.values()), axis=-1) @ kernel.reshape(-1, outputs)
+
+
+def windows(x: Array, size: Sequence[int], stride: int = 1) -> dict[tuple[int, ...], Array]:
+    """What each cell of a window of `size` sees while it moves over x [B, *space, C]: [B, *out, C] by its offset."""
+    ends = [n - k + 1 for n, k in zip(x.shape[1:-1], size, strict=True)]
+    return {
+        offset: x[:, *(slice(o, o + end, stride) for o, end in zip(offset, ends, strict=True)), :]
+        for offset in itertools.product(*(range(k) for k in size))
+    }
+
+
+def halve(x: Array, kernel: Array) -> Array:
+    """Kernel 3, stride 2, padding 1: x [B, *n, C], kernel [3, ..., C, O] -> [B, *ceil(n / 2), O]."""
+    # One copy of x per tap is faster here than blocks of two, which would multiply by the missing tap.
+    return conv(x, kernel, [(1, 1)] * (x.ndim - 2), stride=2)
+
+
+def double(x: Array, kernel: Array, size: Sequence[int]) -> Array:
+    """The adjoint of `halve` (a transposed convolution): x [B, *ceil(n / 2), C], kernel [3, ..., C, O] -> [B, *n, O].
+
+    size: n, the space of the result; each axis is twice that of x or one less.
+    """
+    d = len(size)
+    # Output 2i sees cell i through tap 1; output 2i + 1 sees it through tap 2, and cell i + 1 through tap 0. So taps
+    # 1, 2, none, 0 are a kernel [cell, output] of two by two, in each axis.
+    taps = jnp.roll(jnp.pad(kernel, ((0, 1),) * d + ((0, 0),) * 2), (-1,) * d, range(d))
+    taps = taps.reshape(*(2,) * (2 * d), *kernel.shape[-2:])
+    taps = taps.transpose(*range(0, 2 * d, 2), 2 * d, *range(1, 2 * d, 2), 2 * d + 1)
+    cells = conv(x, taps.reshape(*(2,) * d, kernel.shape[-2], -1), [(0, 1)] * d)
+    return depth_to_space(cells, (2,) * d)[:, *(slice(n) for n in size), :]
 
 
 def space_to_depth(x: Array, strides: Sequence[int]) -> Array:

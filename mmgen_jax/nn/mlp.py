@@ -25,3 +25,30 @@ class MLP(nn.Module):
             x = nn.silu(nn.Dense(width, dtype=self.dtype)(x))
         outputs = (self.outputs,) if isinstance(self.outputs, int) else self.outputs
         return nn.Dense(math.prod(outputs), dtype=self.dtype)(x).reshape(-1, *outputs)
+
+
+class DenseEncoder(nn.Module):
+    """[B, ...] -> [B, hidden[-1]]: ReLU layers all the way, a user's encoder; MultiVae's default (Encoder_VAE_MLP)."""
+
+    hidden: tuple[int, ...] = (512, 512)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x.reshape(x.shape[0], -1)
+        for width in self.hidden:
+            x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
+        return x
+
+
+class DenseDecoder(nn.Module):
+    """z [B, Z] -> [B, *shape] in (0, 1): a ReLU layer and a sigmoid; MultiVae's default (Decoder_AE_MLP)."""
+
+    shape: tuple[int, ...]
+    hidden: int = 512
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype)(z))
+        return nn.sigmoid(nn.Dense(math.prod(self.shape), dtype=self.dtype)(x)).reshape(-1, *self.shape)
