@@ -12,7 +12,7 @@ import mmgen_jax as mm
 from mmgen_jax.nn.mlp import DenseDecoder, DenseEncoder
 from mmgen_jax.nn.polymnist import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from mmgen_jax.nn.towers import Towers
-from mmgen_jax.vae.multivae import Weights, from_multivae, scales
+from mmgen_jax.vae.multivae import Weights, check_complete, from_multivae, scales
 
 SHAPE = (28, 28, 3)
 OLD = ResNetEncoder(activation_first=False)
@@ -119,6 +119,11 @@ def test_towers_must_have_the_private_code_of_the_model():
         from_multivae({}, mm.VAE(modalities={"m0": image}, latent=6, private={"m0": 4}))
     with pytest.raises(ValueError, match="private code of 3 is no part of 6 / 2 outputs"):
         image.encoder_network(6).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+
+def test_a_parameter_that_multivae_does_not_have_is_named():
+    with pytest.raises(ValueError, match="the model has fusion/kernel, but weights of MultiVae hold nothing like it"):
+        check_complete({"fusion": {}}, {"fusion": {"kernel": np.zeros(2)}})
 
 
 def test_a_file_of_weights_is_read_as_it_is(tmp_path):
