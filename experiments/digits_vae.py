@@ -16,7 +16,7 @@ from mmgen_jax.nn.motion import MovingPicture
 START = 4  # numbers of that private code: 2 make clips follow the stated direction, but blur them
 clip = (8, 32, 32, 1)
 modalities = {
-    "image": mm.Image(28, 28, 1, fold=2, likelihood=mm.Normal(0.25)),
+    "image": mm.Image(28, 28, 1, fold=2, likelihood=mm.Laplace(0.2)),
     "video": mm.Video(
         *clip,
         fps=8,
@@ -37,7 +37,9 @@ experiment = mm.Experiment(
         latent=24,
         private={"video": START},
         weights={"label": 30.0, "text": 5.0, "video": 0.3, "audio": 0.3},
-        objective=mm.vae.MoPoE(beta_private=2.0, warmup=100, fusion=mm.vae.MixtureOfProducts(subsets=subsets)),
+        objective=mm.vae.MoPoE(
+            beta=mm.vae.Ramp(0.0, 1.0, 100), beta_private=2.0, fusion=mm.vae.MixtureOfProducts(subsets=subsets)
+        ),
     ),
     data=mm.data.Digits(),
     steps=2500,

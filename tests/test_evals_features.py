@@ -10,7 +10,6 @@ import pytest
 from evals_fakes import MODALITIES, Model, data, split
 
 from mmgen_jax.evals import kept
-from mmgen_jax.evals.augment import NOISE, mixed
 from mmgen_jax.evals.augment import augment as plain_augment
 from mmgen_jax.evals.features import Classifier, Network, labelled, shrunk
 from mmgen_jax.evals.frechet import Frechet
@@ -112,50 +111,32 @@ def test_augmentation_changes_each_example_in_its_own_way():
     x = jnp.broadcast_to(
         jnp.asarray(np.random.default_rng(0).uniform(size=(1, 12, 12, 2)), jnp.float32), (3, 12, 12, 2)
     )
-    apart = jnp.arange(3)  # of different classes: nothing to mix
-    changed = augment(x, apart, jax.random.key(0))
+    changed = augment(x, jax.random.key(0))
     assert changed.shape == x.shape
     assert not np.allclose(changed[0], changed[1]) and not np.allclose(changed[0], x[0])
-    noise = 5 * NOISE  # standard deviations
-    assert changed.min() >= -noise and changed.max() <= x.max() + noise  # interpolated and fainter, not made up
-    plain = np.asarray(augment(jnp.ones_like(x), apart, jax.random.key(0)))
-    gains = plain.mean((1, 2, 3), keepdims=True)
-    assert 0 < np.abs(plain - gains).max() <= noise
-    assert 0.45 <= gains.min() and gains.max() <= 1.05 and np.ptp(gains) > 0.01
+    assert changed.min() >= 0 and changed.max() <= x.max() + 1e-6  # interpolated and fainter, not made up
+    plain = np.asarray(augment(jnp.ones_like(x), jax.random.key(0)))
+    np.testing.assert_allclose(plain, np.broadcast_to(plain[:, :1, :1, :1], plain.shape), rtol=1e-5)
+    assert 0.5 <= plain.min() and plain.max() <= 1 and len(np.unique(plain[:, 0, 0, 0])) == 3
 
 
 def test_a_clip_becomes_one_of_its_frames():
-    # The gain is between 0.5 and 1: powers of four tell the frames apart whatever it is, and drown the noise.
-    clip = jnp.broadcast_to(4.0 ** jnp.arange(1, 6)[None, :, None, None, None], (40, 5, 6, 6, 1))
-    frames = np.asarray(augment(clip, jnp.arange(40), jax.random.key(0)))
+    # The gain is at least 0.5: powers of four tell the frames apart whatever it is.
+    clip = jnp.broadcast_to(4.0 ** jnp.arange(5)[None, :, None, None, None], (40, 5, 6, 6, 1))
+    frames = np.asarray(augment(clip, jax.random.key(0)))
     assert frames.shape == (40, 1, 6, 6, 1)
-    levels = frames.mean((1, 2, 3, 4))
-    assert set(np.ceil(np.log(levels) / np.log(4) - 0.02)) == set(range(1, 6))
-    assert np.abs(frames - levels.reshape(-1, 1, 1, 1, 1)).max() < 5 * NOISE
+    assert set(np.ceil(np.log(frames[:, 0, 0, 0, 0]) / np.log(4) - 1e-6)) == set(range(5))
+    np.testing.assert_allclose(frames, np.broadcast_to(frames[:, :, :1, :1], frames.shape), rtol=1e-5)
 
 
 def test_a_sound_is_moved_and_its_gain_is_a_sum():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 30, 4)), jnp.float32)
     x = jnp.broadcast_to(x, (20, 30, 4))
-    for changed in np.asarray(augment(x, jnp.zeros(20, int), jax.random.key(0))):
+    for changed in np.asarray(augment(x, jax.random.key(0))):
         gains = {k: np.ptp(changed - np.roll(x[0], k, axis=0)) for k in range(-3, 4)}
         assert min(gains.values()) < 1e-5
     tokens = jnp.ones((2, 30), jnp.int32)
-    assert plain_augment(tokens, jnp.zeros(2, int), jax.random.key(0)) is tokens
-
-
-def test_pictures_are_mixed_with_their_class_where_they_stand():
-    x = np.zeros((64, 9, 9, 1), np.float32)
-    x[:, 4, 2:7] = 1  # a bar lying down
-    x[1::2] = np.roll(x[1::2], (3, 1), (1, 2))
-    x[2::4] = x[2::4].swapaxes(1, 2)  # of those of the first class, half stand upright
-    y = jnp.arange(64) % 2
-    changed = np.asarray(mixed(jnp.asarray(x), y, jax.random.key(0)))
-    np.testing.assert_allclose(changed[1::2], x[1::2], atol=1e-6)  # all alike: nothing changes
-    weights = 2 * (1 - changed[0::4, 4, 3, 0])  # half of the mean lies down, half stands
-    assert 0.3 < (weights < 1e-6).mean() < 0.7 and 0.3 < weights.max() <= 0.6 + 1e-6
-    np.testing.assert_allclose(changed[0::4, 3, 4, 0], weights / 2, atol=1e-6)
-    np.testing.assert_allclose(changed.sum((1, 2, 3)), 5, rtol=1e-5)
+    assert plain_augment(tokens, jax.random.key(0)) is tokens
 
 
 def test_frechet_distance_of_a_model(tmp_path):

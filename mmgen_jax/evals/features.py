@@ -30,7 +30,7 @@ from mmgen_jax.nn.conv import Down, halvings, strides_between
 from mmgen_jax.rng import step_key
 from mmgen_jax.types import Array, Batch, EvalData, Modality, Params
 
-VERSION = 3  # to be raised when a change here makes other judges of the same fields
+VERSION = 4  # to be raised when a change here makes other judges of the same fields
 CALLS = 20  # compiled calls that a training is cut into, for the progress bar
 MOST = 4096  # values of an example that a judge looks at
 SMOOTHING = 0.05  # of the labels: keeps the logits, and so the features, from growing without end
@@ -163,7 +163,7 @@ def train_network(classifier: Classifier, network: Network, x: np.ndarray, y: np
     def step(state: tuple[Params, Any], i: Array) -> tuple[tuple[Params, Any], None]:
         params, opt = state
         rows = jax.random.randint(step_key(seed, "rows", i), (classifier.batch_size,), 0, len(x))
-        grads = jax.grad(loss)(params, augment(x[rows], y[rows], step_key(seed, "augment", i)), y[rows])
+        grads = jax.grad(loss)(params, augment(x[rows], step_key(seed, "augment", i)), y[rows])
         updates, opt = tx.update(grads, opt, params)
         return (optax.apply_updates(params, updates), opt), None
 

@@ -37,7 +37,8 @@ class MovingPicture(nn.Module):
 
     Whatever those last numbers hold, they cannot change the picture: as the private code of a clip they say where it
     starts, and never what it shows. A shift is at most `reach` times the clip's height and width. What comes in from
-    outside is zero: black under the mean of a Normal or Laplace likelihood, but grey if these were Bernoulli's logits.
+    outside is zero, and the picture is never less: light on black under the mean of a Normal or Laplace likelihood.
+    Without that bound an almost black ground is never quite black, which no eye sees and every classifier does.
     """
 
     shape: tuple[int, int, int, int]
@@ -50,6 +51,7 @@ class MovingPicture(nn.Module):
     @nn.compact
     def __call__(self, code: Array) -> Array:
         frames, *size = self.shape
-        picture = ConvDecoder(tuple(size), self.features, (self.fold, self.fold), self.dtype)(code[:, : -self.motion])
+        decoder = ConvDecoder(tuple(size), self.features, (self.fold, self.fold), self.dtype)
+        picture = nn.relu(decoder(code[:, : -self.motion]))
         ways = nn.tanh(MLP((frames, 2), (8 * self.features,), self.dtype)(code))
         return moved(picture, ways * self.reach * jnp.array(size[:2], ways.dtype).reshape(1, 1, 2))

@@ -1,247 +1,137 @@
 """The multimodal variational autoencoder.
 
-Every modality m has an encoder q(z | x_m) = N(mean, var), called its expert, and a decoder p(x_m | z). A fusion makes
-one posterior of the experts that are there; an objective says what is minimised. Both are values of the model, so any
-fusion and objective goes with any modalities. Optional private codes w_m, from which only modality m is decoded, keep
-what the others cannot know (handwriting, voice) out of the shared code z.
+Every modality m has an encoder q(z | x_m), called its expert, and a decoder p(x_m | z). A fusion makes one posterior of
+the experts that are there; an objective says what is minimised. Both are values of the model, so any fusion and
+objective goes with any modalities. Optional private codes w_m, from which only modality m is decoded, keep what the
+others cannot know (handwriting, voice) out of the shared code z.
 
-    joint generation        z ~ N(0, I),             x_m ~ p(x_m | z, w_m),  w_m ~ N(0, I)
-    given some of them      z ~ q(z | given),        the same
+    joint generation        z ~ p(z),                x_m ~ p(x_m | z, w_m),  w_m ~ p(w_m)
+    given some of them      z ~ q(z | given),        the same, w_m ~ q(w_m | x_m) where m is given
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax.core import FrozenDict
 
 from mmgen_jax.rng import fold_name
-from mmgen_jax.train.step import gradient_step
-from mmgen_jax.types import Array, Batch, Key, Metrics, Modality, Params, Stats, TrainState, Variables
-from mmgen_jax.vae.latent import Gaussian, Inference, Noise
-from mmgen_jax.vae.objectives import Objective
+from mmgen_jax.types import Array, Batch, Key, Modality, Params, Stats
+from mmgen_jax.vae.fusion import Evidence
+from mmgen_jax.vae.joint import Code, JointModel
+from mmgen_jax.vae.latent import Distribution, Inference, Mixture, Noise, distribution
+from mmgen_jax.vae.networks import Networks
+from mmgen_jax.vae.objectives.base import Objective, Sizes
 from mmgen_jax.vae.objectives.mvtcae import MVTCAE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VAE:
-    """A joint model of `modalities`.
+class VAE(JointModel):
+    """A joint model of `modalities`, with the fields of `JointModel` and these.
 
     Attributes:
-      modalities: what is modelled, by name.
       latent: dimensions of the shared code z.
       private: dimensions of private codes, by modality; {} for none.
-      weights: factor on the log-likelihood of a modality, by name, 1 where none is given. Likelihoods add up over
-        dimensions, so a large picture drowns a label that is not weighted.
       objective: what is minimised, and how experts are fused.
-      dtype: what the networks compute in; parameters, likelihoods and codes are float32 or better.
 
     Raises:
-      ValueError: a weight or private code names no modality, or a size is not positive.
+      ValueError: a weight or private code names no modality, a size is not positive, or the objective cannot do with
+        these private codes.
     """
 
-    modalities: Mapping[str, Modality]
     latent: int = 32
     private: Mapping[str, int] = FrozenDict()
-    weights: Mapping[str, float] = FrozenDict()
     objective: Objective = MVTCAE()
-    dtype: Literal["bfloat16", "float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
-        for field in ("modalities", "private", "weights"):  # frozen mappings, so that a model can be hashed
-            object.__setattr__(self, field, FrozenDict(getattr(self, field)))
-        if not self.modalities:
-            raise ValueError("modalities is empty, but a VAE needs at least one")
+        super().__post_init__()
         if self.latent < 1:
             raise ValueError(f"latent is {self.latent}, but must be at least 1")
-        for field in ("private", "weights"):
-            for name, value in getattr(self, field).items():
-                if name not in self.modalities:
-                    raise ValueError(f"{field} names {name!r}, but the modalities are {list(self.modalities)}")
-                if value <= 0:
-                    raise ValueError(f"{field}[{name!r}] is {value}, but must be positive")
+        self._check_by_name("private", self.private)
+        self.objective.check(self._sizes)
 
     def init(self, key: Key) -> tuple[Params, Stats]:
         """Fresh parameters, and no statistics."""
-        encoders, decoders = {}, {}
-        for name, modality in self.modalities.items():
-            x = jax.ShapeDtypeStruct((1, *modality.shape), modality.dtype)
-            code = jax.ShapeDtypeStruct((1, self.latent + self.private.get(name, 0)), jnp.float32)
-            encoders[name] = self._encoder(name).lazy_init(fold_name(key, f"encoder/{name}"), x)["params"]
-            decoders[name] = decoder_params(modality, self._decoder(name), fold_name(key, f"decoder/{name}"), code, x)
-        fusion = self.objective.fusion.init(fold_name(key, "fusion"), self.latent)
-        return {"encoders": encoders, "decoders": decoders, "fusion": fusion}, {}
+        sizes = {name: self.latent + self.private.get(name, 0) for name in self.modalities}
+        return {
+            "encoders": {name: self.encoder_params(name, key, 2 * size) for name, size in sizes.items()},
+            "decoders": {name: self.decoder_params(name, key, size) for name, size in sizes.items()},
+            "fusion": self.objective.fusion.init(fold_name(key, "fusion"), self.modalities, self.latent),
+            "objective": self.objective.init(fold_name(key, "objective"), self._sizes),
+        }, {}
 
     def encode(self, params: Params, batch: Batch) -> Inference:
         """The experts of a batch that is `masked()`, and what they say together."""
-        names = tuple(self.modalities)
-        present = jnp.stack([batch.present[name] for name in names])
-        codes = {name: self._code(params, name, batch) for name in names}
-        shared = {name: jax.tree.map(lambda x: x[:, : self.latent], code) for name, code in codes.items()}
-        experts = jax.tree.map(lambda *x: jnp.stack(x), *shared.values())
-        private = {name: jax.tree.map(lambda x: x[:, self.latent :], codes[name]) for name in self._private_names}
-        joint = self.objective.fusion.joint(params["fusion"], experts, present, names)
-        return Inference(experts, present, joint, private)
+        codes = {name: self._code(params, name, batch) for name in self.modalities}
+        experts = jax.tree.map(lambda *x: jnp.stack(x), *(shared for shared, _ in codes.values()))
+        present = jnp.stack([batch.present[name] for name in self.modalities])
+        joint = self.objective.fusion.joint(params["fusion"], self.evidence(batch, experts, present))
+        private = {name: codes[name][1] for name in self.modalities if name in self.private}
+        return Inference(experts, present, joint, private, tuple(self.modalities))
 
-    def log_likelihoods(self, params: Params, batch: Batch, z: Array, private: Mapping[str, Array]) -> Array:
-        """log p(x_m | z, w_m) in nats, [M, B], zero where m is missing."""
-        terms = []
-        for name, modality in self.modalities.items():
-            code = jnp.concatenate([z, private[name]], axis=-1) if name in private else z
-            term = modality.log_prob(self._decode(params, name), code, batch.values[name])
-            terms.append(jnp.where(batch.present[name], term, 0))
-        return jnp.stack(terms)
+    def evidence(self, batch: Batch, experts: Distribution, present: Array) -> Evidence:
+        """What a fusion is given, if just `present` [M, B] is there of a batch that is `masked()`."""
+        rows = dict(zip(self.modalities, present, strict=True))
+        values = Batch(batch.values, rows).masked().values
+        return Evidence(self.modalities, values, present, experts, jnp.dtype(self.dtype))
+
+    def networks(self, params: Params, batch: Batch, step: Array) -> Networks:
+        """The decoders for a batch that is `masked()`, with the weights of that step."""
+        return Networks(self, params, batch, self.weights_at(step))
 
     def loss(self, params: Params, batch: Batch, noise: Noise | Key, step: Array) -> tuple[Array, Mapping[str, Array]]:
-        """The objective [B] of a batch that is `masked()`, and its unweighted terms by name, [B] each."""
+        """The objective [B] of a batch that is `masked()`, and its unweighted terms by name, [B] or [M, B] each."""
         inference = self.encode(params, batch)
         if not isinstance(noise, Noise):
-            noise = Noise.draw(noise, inference)
-        weights = jnp.array([[self.weights.get(name, 1.0)] for name in self.modalities])
-        log_likelihoods = functools.partial(self.log_likelihoods, params, batch)
-        return self.objective(inference, log_likelihoods, weights, noise, step)
+            noise = self.objective.noise(noise, inference)
+        return self.objective(params["objective"], inference, self.networks(params, batch, step), noise, step)
 
-    def step(
-        self, tx: optax.GradientTransformation, state: TrainState, batch: Batch, key: Key
-    ) -> tuple[TrainState, Metrics]:
-        """One step of gradient descent on the mean of `loss`."""
+    def frozen_from(self) -> Mapping[str, int]:
+        return self.objective.frozen
 
-        def loss(params: Params, stats: Stats, batch: Batch, key: Key) -> tuple[Array, tuple[Stats, dict]]:
-            per_example, terms = self.loss(params, batch, key, state.step)
-            return per_example, (stats, self._by_name(terms))
+    def decoded(self, params: Params, batch: Batch, key: Key, wanted: tuple[str, ...], code: Code) -> dict[str, Array]:
+        inference = self.encode(params, batch)
+        evidence = self.evidence(batch, inference.experts, inference.present)
+        posterior = self.objective.conditional(params["objective"], params["fusion"], evidence)
+        prior = self.objective.prior(params["objective"], inference)
 
-        return gradient_step(loss, tx, state, batch, key)
+        def draw(name: str, given: Mixture, otherwise: Mixture, present: Array) -> Array:
+            if code == "mean":
+                return jnp.where(present[:, None], given.mean, otherwise.mean)
+            keys = jax.random.split(fold_name(key, name))
+            return jnp.where(present[:, None], given.sample(keys[0]), otherwise.sample(keys[1]))
 
-    def sample(
-        self,
-        variables: Variables,
-        key: Key,
-        n: int,
-        *,
-        given: Mapping[str, Array] | Batch | None = None,
-        targets: tuple[str, ...] | None = None,
-    ) -> dict[str, Array]:
-        """n examples of `targets` (default all), given some modalities, each [n, *shape] or one example [*shape].
-
-        Nothing given: from the prior. What is given comes back unchanged. The code is drawn; the decoders answer with
-        their mean or most probable value, since noise drawn per pixel shows nothing.
-
-        `given` may also be a Batch of n examples, each with the modalities that are present in it: then one compiled
-        program serves every set of them.
-
-        Raises:
-          ValueError: a name is no modality, or what is given has the wrong shape.
-        """
-        targets = tuple(self.modalities) if targets is None else targets
-        for name in targets:
-            self._known(name)
-        if isinstance(given, Batch):
-            if given.values.keys() != self.modalities.keys() or len(given) != n:
-                raise ValueError(
-                    f"given is a batch of {len(given)} with {list(given.values)}, but must have all of "
-                    f"{list(self.modalities)} and {n} examples"
-                )
-            return given.completed(generate(self, targets, variables["params"], given, key, code="draw"))
-        given = {name: self._given(name, x, n) for name, x in (given or {}).items()}
-        values = {
-            name: given.get(name, np.zeros((n, *modality.shape), modality.dtype))
-            for name, modality in self.modalities.items()
-        }
-        present = {name: np.full(n, name in given) for name in self.modalities}
-        wanted = tuple(name for name in self.modalities if name in targets and name not in given)
-        made = generate(self, wanted, variables["params"], Batch(values, present), key, code="draw")
-        together = {**made, **given}
-        return {name: together[name] for name in self.modalities if name in together}
-
-    def reconstruct(self, variables: Variables, batch: Batch, key: Key) -> dict[str, Array]:
-        """Every modality decoded from the mean of the posterior given all that is present."""
-        return generate(self, tuple(self.modalities), variables["params"], batch, key, code="mean")
+        z = draw("shared code", posterior, prior.shared, inference.present.any(0))
+        made = {}
+        for name in wanted:
+            whole = z
+            if name in inference.private:
+                own, otherwise = Mixture.single(inference.private[name]), Mixture.single(prior.private[name])
+                w = draw(f"private code/{name}", own, otherwise, batch.present[name])
+                whole = jnp.concatenate([z, w], axis=-1)
+            made[name] = self.modalities[name].generate(self.decoder(params, name), whole, None)
+        return made
 
     @property
-    def _private_names(self) -> tuple[str, ...]:
-        return tuple(name for name in self.modalities if name in self.private)
+    def _sizes(self) -> Sizes:
+        return Sizes(self.modalities, self.latent, self.private)
 
-    def _encoder(self, name: str) -> Any:
+    def _code(self, params: Params, name: str, batch: Batch) -> tuple[Distribution, Distribution]:
+        """Shared and private code of one modality; where it is missing, what the family makes of zeros: the prior."""
         outputs = 2 * (self.latent + self.private.get(name, 0))
-        return self.modalities[name].encoder_network(outputs, jnp.dtype(self.dtype))
-
-    def _decoder(self, name: str) -> Any:
-        return self.modalities[name].decoder_network(jnp.dtype(self.dtype))
-
-    def _decode(self, params: Params, name: str) -> Callable[..., Any]:
-        return functools.partial(self._decoder(name).apply, {"params": params["decoders"][name]})
-
-    def _code(self, params: Params, name: str, batch: Batch) -> Gaussian:
-        """Shared and private code of one modality side by side; the prior where it is missing."""
-        out = self._encoder(name).apply({"params": params["encoders"][name]}, batch.values[name])
-        out = jnp.where(batch.present[name][:, None], out.astype(jnp.promote_types(out.dtype, jnp.float32)), 0)
-        return Gaussian(*jnp.split(out, 2, axis=-1))
-
-    def _by_name(self, terms: Mapping[str, Array]) -> dict[str, Array]:
-        """Terms [M, B] become one metric a modality."""
-        named = {}
-        for term, value in terms.items():
-            if value.ndim == 2:
-                named |= {f"{term}/{name}": row for name, row in zip(self.modalities, value, strict=True)}
-            else:
-                named[term] = value
-        return named
-
-    def _known(self, name: str) -> Modality:
-        if name not in self.modalities:
-            raise ValueError(f"{name!r} is no modality of this model, which has {list(self.modalities)}")
-        return self.modalities[name]
-
-    def _given(self, name: str, x: Any, n: int) -> Array:
-        """[n, *shape] from one example or n."""
-        modality, x = self._known(name), jnp.asarray(x)
-        if x.shape not in (modality.shape, (n, *modality.shape)):
-            raise ValueError(
-                f"given[{name!r}] has shape {x.shape}, but must have {modality.shape} or {(n, *modality.shape)}"
-            )
-        return jnp.broadcast_to(x, (n, *modality.shape)).astype(modality.dtype)
+        out = self.encoder(params, name, batch.values[name], outputs)
+        mean, raw = jnp.split(jnp.where(batch.present[name][:, None], out, 0), 2, axis=-1)
+        shared, private = np.s_[:, : self.latent], np.s_[:, self.latent :]
+        family = self.objective.family
+        return distribution(family, mean[shared], raw[shared]), distribution(family, mean[private], raw[private])
 
 
-def decoder_params(
-    modality: Modality, network: Any, key: Key, code: jax.ShapeDtypeStruct, x: jax.ShapeDtypeStruct
-) -> Params:
-    """Parameters of a decoder. Only the modality knows what it calls its decoder with, so it is asked to score x."""
-    called_with = []
-
-    def decode(*inputs: Array) -> Array:
-        called_with.extend(jax.ShapeDtypeStruct(i.shape, i.dtype) for i in inputs)
-        return network.init_with_output(key, *inputs)[0]
-
-    jax.eval_shape(lambda code, x: modality.log_prob(decode, code, x), code, x)
-    return network.lazy_init(key, *called_with)["params"]
-
-
-@functools.partial(jax.jit, static_argnames=("model", "wanted", "code"))
-def generate(
-    model: VAE, wanted: tuple[str, ...], params: Params, batch: Batch, key: Key, *, code: Literal["draw", "mean"]
-) -> dict[str, Array]:
-    """The modalities `wanted`, decoded from the posterior given what is present in `batch`.
-
-    One compiled program serves every set of given modalities: what is given is data, not structure.
-    """
-    batch = batch.masked()
-    inference = model.encode(params, batch)
-    posterior = model.objective.fusion.conditional(
-        params["fusion"], inference.experts, inference.present, tuple(model.modalities)
-    )
-    noise = Noise.draw(key, dataclasses.replace(inference, joint=posterior))
-    if code == "mean":
-        noise = jax.tree.map(jnp.zeros_like, noise)
-    z, private = posterior.choose(noise.choice).at(noise.z), inference.private_at(noise)
-    made = {}
-    for name in wanted:
-        whole = jnp.concatenate([z, private[name]], axis=-1) if name in private else z
-        made[name] = model.modalities[name].generate(model._decode(params, name), whole, None)
-    return made
+def equal_dimensions(modalities: Mapping[str, Modality]) -> dict[str, float]:
+    """Weights that make up for size: the largest number of dimensions over a modality's own (Shi et al. 2019)."""
+    sizes = {name: max(1, math.prod(modality.shape)) for name, modality in modalities.items()}
+    return {name: max(sizes.values()) / size for name, size in sizes.items()}

@@ -10,43 +10,39 @@ together, which is what generation from one modality needs. A missing modality's
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
-
-from mmgen_jax.types import Array
+from mmgen_jax.types import Array, Params
 from mmgen_jax.vae.fusion import Fusion, ProductOfExperts
 from mmgen_jax.vae.latent import Inference, Noise
-from mmgen_jax.vae.objectives import LogLikelihoods
-from mmgen_jax.vae.schedules import warm
+from mmgen_jax.vae.networks import Networks
+from mmgen_jax.vae.objectives.base import Bound, Terms
+from mmgen_jax.vae.schedules import Schedule, at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MVTCAE:
-    """Equation (1); alpha in [0, 1] and beta as published. `warmup`: steps in which beta rises from 0."""
+class MVTCAE(Bound):
+    """Equation (1); alpha in [0, 1] and beta as published."""
 
-    alpha: float = 5 / 6
-    beta: float = 2.5
-    beta_private: float = 1.0
-    warmup: int = 0
     fusion: Fusion = ProductOfExperts()
+    alpha: float = 5 / 6
+    beta: Schedule = 2.5
+    beta_private: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha is {self.alpha}, but it must be between 0 and 1")
 
     def __call__(
-        self, inference: Inference, log_likelihoods: LogLikelihoods, weights: Array, noise: Noise, step: Array
-    ) -> tuple[Array, Mapping[str, Array]]:
+        self, params: Params, inference: Inference, networks: Networks, noise: Noise, step: Array
+    ) -> tuple[Array, Terms]:
         modalities = len(inference.present)
         q = inference.joint.choose(noise.choice)
-        nll = -log_likelihoods(q.at(noise.z), inference.private_at(noise))
-        kl_prior = q.kl()
-        kl_experts = jnp.where(inference.present, jax.vmap(q.kl)(inference.experts), 0)
-        kl_private = inference.private_kl()
-        kl = (1 - self.alpha) * kl_prior + self.alpha / modalities * kl_experts.sum(0)
-        kl = kl + self.beta_private * kl_private
-        reconstruction = (modalities - self.alpha) / modalities * (weights * nll).sum(0)
-        loss = reconstruction + self.beta * warm(step, self.warmup) * kl
-        return loss, {"nll": nll, "kl": kl_prior, "kl_experts": kl_experts, "kl_private": kl_private}
+        nll = -networks.log_probs(q.at(noise.z), inference.private_at(noise))
+        kl = self.kl(q, None, noise.z)
+        kl_experts = self.kl_to_experts(q, inference, noise.z)
+        kl_private = self.private_kl(inference, noise.private)
+        kls = (1 - self.alpha) * kl + self.alpha / modalities * kl_experts.sum(0)
+        kls = kls + self.beta_private * kl_private.sum(0)
+        loss = (modalities - self.alpha) / modalities * networks.weighted(nll) + at(self.beta, step) * kls
+        return loss, {"nll": nll, "kl": kl, "kl_experts": kl_experts, "kl_private": kl_private}
