@@ -94,19 +94,18 @@ def package_dataclasses():
 
 
 def test_every_dataclass_of_the_package_that_needs_no_arguments_is_read_back():
-    """Anything of the package may stand in an experiment: here, in place of a decoder."""
+    """Anything of the package may stand in an experiment: here, in place of a fusion."""
     tried = set()
     for cls in package_dataclasses():
         defaults = [(f.default, f.default_factory) for f in dataclasses.fields(cls) if f.init]
         if (dataclasses.MISSING, dataclasses.MISSING) not in defaults:
-            read = from_json(to_json(an_experiment(model=_with(cls()))))
-            assert read.model.modalities["vector"].decoder == cls()
+            assert from_json(to_json(_with(cls()))).model.objective.fusion == cls()
             tried.add(cls.__name__)
     assert {"MVTCAE", "Normal", "Optimizer", "Mesh", "Digits"} <= tried
 
 
-def _with(value):
-    return VAE(modalities={"vector": Vector(2, decoder=value)})
+def _with(fusion):
+    return an_experiment(model=VAE(modalities={"vector": Vector(2)}, objective=MVTCAE(fusion=fusion)))
 
 
 @pytest.mark.parametrize(
@@ -167,9 +166,9 @@ def test_json_that_is_no_experiment(text, message):
 
 def test_a_mapping_that_json_could_not_tell_from_a_class():
     with pytest.raises(ValueError, match="cannot be written"):
-        to_json(an_experiment(model=_with({"class": "os.system"})))
+        to_json(_with({"class": "os.system"}))
     with pytest.raises(ValueError, match="cannot be written"):
-        to_json(an_experiment(model=_with({1: 2})))
+        to_json(_with({1: 2}))
 
 
 OWN = """
