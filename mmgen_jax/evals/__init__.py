@@ -4,7 +4,8 @@ from mmgen_jax.evals.coherence import Coherence
 from mmgen_jax.evals.facts import Facts
 from mmgen_jax.evals.features import Classifier
 from mmgen_jax.evals.frechet import Frechet
+from mmgen_jax.evals.latents import Latents
 from mmgen_jax.evals.reconstruction import Reconstruction
 from mmgen_jax.evals.words import Words
 
-__all__ = ["Classifier", "Coherence", "Facts", "Frechet", "Reconstruction", "Words"]
+__all__ = ["Classifier", "Coherence", "Facts", "Frechet", "Latents", "Reconstruction", "Words"]
