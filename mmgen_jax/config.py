@@ -28,15 +28,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core import FrozenDict
 
 from mmgen_jax.train.mesh import Mesh
 from mmgen_jax.train.optimizer import Optimizer
-from mmgen_jax.types import Data, Evaluator, Model
+from mmgen_jax.types import Data, Evaluator, Modality, Model
 
 _PACKAGE = __name__.partition(".")[0]
 # How a run is executed, rather than what it computes: may change when a run is continued.
 _EXECUTION = {"mesh", "per_device", "steps_per_call", "workers", "log_every", "eval_every", "save_every", "keep"}
-_EXECUTION |= {"evaluators", "best"}  # and what is measured on the way
+_EXECUTION |= {"evaluators", "labels", "best"}  # and what is measured on the way
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,7 @@ class Experiment:
         save_every: steps between two checkpoints.
         keep: how many of the last checkpoints are kept.
         evaluators: what is measured.
+        labels: what evaluators see of each example besides the model's modalities, such as {"label": Label(10)}.
         best: the metric whose best checkpoint is kept as well, the largest being the best; "-name": the smallest.
     """
 
@@ -77,6 +79,7 @@ class Experiment:
     save_every: int = 500
     keep: int = 3
     evaluators: tuple[Evaluator, ...] = ()
+    labels: Mapping[str, Modality] = FrozenDict()
     best: str | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +94,9 @@ class Experiment:
                 raise ValueError(f"{name} must have a method {capability}(), which {getattr(self, name)!r} has not")
         if not isinstance(self.evaluators, tuple) or not all(callable(e) for e in self.evaluators):
             raise ValueError(f"evaluators must be a tuple of evaluators, not {self.evaluators!r}")
+        object.__setattr__(self, "labels", FrozenDict(self.labels))
+        if both := [name for name in self.labels if name in self.model.modalities]:
+            raise ValueError(f"labels name {both}, which the model has as modalities")
         if self.best is not None and not self.evaluators:
             raise ValueError(f"best is {self.best!r}, but there are no evaluators to measure it")
 

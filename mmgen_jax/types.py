@@ -8,7 +8,7 @@ memory* is the same thing with numpy arrays and B = the number of examples.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -45,6 +45,11 @@ class Batch:
             return jnp.where(there.reshape(there.shape + (1,) * (x.ndim - 1)), self.values[name], x)
 
         return {name: choose(name, x) for name, x in made.items()}
+
+    def only(self, names: Collection[str]) -> Batch:
+        """The same with the modalities `names` and no others, in its own order."""
+        parts = ({name: x for name, x in part.items() if name in names} for part in (self.values, self.present))
+        return Batch(*parts)
 
     def take(self, indices: Any) -> Batch:
         """The examples at `indices` (an integer array or a slice), for numpy and jax arrays alike."""
@@ -160,7 +165,10 @@ class Data(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class EvalData:
-    """What an evaluator may look at: both splits in memory (numpy), and a folder to keep trained judges in."""
+    """What an evaluator may look at: both splits in memory (numpy), and a folder to keep trained judges in.
+
+    The splits hold the model's modalities and, where the experiment has any, the labels.
+    """
 
     train: Batch
     test: Batch

@@ -45,6 +45,7 @@ def an_experiment(**changes):
         ({"evaluators": [len]}, "evaluators must be a tuple"),
         ({"evaluators": (3,)}, "evaluators must be a tuple"),
         ({"best": "fid"}, "best is 'fid', but there are no evaluators"),
+        ({"labels": {"class": Label(3), "name": Text(5)}}, r"labels name \['class'\], which the model has"),
     ],
 )
 def test_an_experiment_says_what_is_wrong_with_it(changes, text):
@@ -70,6 +71,7 @@ EXPERIMENTS = {
             dtype="bfloat16",
         )
     ),
+    "labels": dict(labels={"name": Label(2, names=("cat", "dog"))}),
     "own networks": dict(
         model=VAE(modalities={"vector": Vector(3, encoder=MLP(8, (4, 4), dtype=jnp.bfloat16))}, objective=MVTCAE())
     ),

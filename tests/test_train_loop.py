@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,13 +13,14 @@ import pytest
 from train_fakes import Net, Points, split_in_memory
 
 from mmgen_jax.config import Experiment
+from mmgen_jax.modalities import Vector
 from mmgen_jax.train.checkpoint import Checkpoints
 from mmgen_jax.train.distributed import Interrupted
 from mmgen_jax.train.log import Log, read_rows
-from mmgen_jax.train.loop import compile_calls, end_of_call, fit, keep_compiled_programs
+from mmgen_jax.train.loop import compile_calls, end_of_call, evaluation_data, fit, keep_compiled_programs
 from mmgen_jax.train.mesh import Mesh, put, put_everywhere, replicated, stacked_rows
 from mmgen_jax.train.optimizer import Optimizer
-from mmgen_jax.types import TrainState
+from mmgen_jax.types import Batch, TrainState
 
 
 def experiment(**changes):
@@ -183,6 +185,15 @@ def test_evaluators_see_the_average_and_both_splits(tmp_path):
     assert evaluation["step"] == 12 and evaluation["values"]["size"] == pytest.approx(size, rel=1e-6)
     rows = [row for row in read_rows(tmp_path / "run" / "metrics.jsonl") if "size" in row]
     assert [row["step"] for row in rows] == [5, 10, 12]
+
+
+def test_evaluators_see_labels_that_the_model_does_not(tmp_path):
+    blind = SimpleNamespace(modalities={"x": Vector(8)}, step=Net.step)
+    e, whole = experiment(model=blind, labels={"y": Vector(4)}, evaluators=(Recorder(),)), split_in_memory()
+    data = evaluation_data(e, e.data.source("train"), whole.only(["x"]), tmp_path)
+    equal_trees(data.train, whole)
+    assert list(data.test.values) == ["x", "y"] and not data.test.present["y"].all()
+    equal_trees(data.train.only(["x"]), Batch({"x": whole.values["x"]}, {"x": whole.present["x"]}))
 
 
 def test_the_best_checkpoint_outlives_later_ones(tmp_path):

@@ -33,7 +33,7 @@ class Frechet:
     perfect model would get. Modalities of whole numbers (texts, labels) have no such features and are left out.
 
     Attributes:
-        label: the modality whose classes the judges are trained to tell.
+        label: whose classes the judges are trained to tell: a modality of the model, or a label of the experiment.
         limit: the number of samples, and of test and training examples they are compared with.
         judge: how judges are built and trained.
     """

@@ -31,7 +31,7 @@ class Reconstruction:
                 f"Reconstruction needs a model with a method reconstruct(), which {type(model).__name__} has not"
             )
         rows = np.random.default_rng(0).permutation(len(data.test))[: self.limit]
-        test = data.test.take(rows)
+        test = data.test.only(model.modalities).take(rows)
         reconstruct = jax.jit(model.reconstruct)
         made = batches(lambda i, batch: reconstruct(variables, test.take(batch), jax.random.fold_in(key, i)), len(rows))
         values = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from mmgen_jax.train.feed import feeds, is_due, prefetch
 from mmgen_jax.train.log import Log
 from mmgen_jax.train.mesh import put_everywhere, stacked_rows
 from mmgen_jax.train.step import Steps, make_steps, partitioned, per_device
-from mmgen_jax.types import Batch, EvalData, Metrics, Source, TrainState, Variables
+from mmgen_jax.types import Batch, EvalData, Metrics, Modality, Source, TrainState, Variables
 
 # Evaluators see at most this many training examples of a set that is streamed, as it may not fit in memory.
 EVALUATED_OF_STREAM = 10_000
@@ -182,9 +183,19 @@ def evaluation_data(experiment: Experiment, source: Source, train_set: Batch | N
     modalities = experiment.model.modalities
     if train_set is None:
         train_set = load(source, modalities, limit=EVALUATED_OF_STREAM)
-    test_set = load(experiment.data.source("test"), modalities)
+    test = experiment.data.source("test")
+    train_set = with_labels(train_set, source, experiment.labels)
+    test_set = with_labels(load(test, modalities), test, experiment.labels)
     # Each process evaluates by itself and keeps its own judges, so that none reads what another is writing.
     return EvalData(train_set, test_set, workdir / f"judges{jax.process_index() or ''}")
+
+
+def with_labels(split: Batch, source: Source, labels: Mapping[str, Modality]) -> Batch:
+    """The first examples of `source`, a split in memory, with `labels` beside the modalities that it has."""
+    if not labels:
+        return split
+    more = load(source, labels, limit=len(split))
+    return Batch(split.values | more.values, split.present | more.present)
 
 
 def evaluate(experiment: Experiment, variables: Variables, step: int, data: EvalData) -> dict[str, float]:
