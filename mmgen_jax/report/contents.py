@@ -13,11 +13,12 @@ import numpy as np
 
 from mmgen_jax.data.loader import gather
 from mmgen_jax.evals.sampling import generate
+from mmgen_jax.report.latents import POINTS, Decoding, LatentSpace, explore
 from mmgen_jax.rng import step_key
 from mmgen_jax.types import Batch, Modality, Model, Source, Variables
 
 REAL, JOINT, TEXTS = 5, 10, 24  # examples that are shown: of the test split, of the model, and its texts
-CANDIDATES = 64  # test examples that are looked at for REAL complete ones
+CANDIDATES = 64  # test examples of which REAL complete ones are shown
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -36,6 +37,7 @@ class Contents:
         made: by the modality that is given, what was made of it for each of `real`.
         reconstructed: of `real`, or None if the model does not reconstruct.
         joint: samples with nothing given.
+        space: the latent space, or None if the model has none that can be shown.
         rows: of metrics.jsonl.
         evaluation: values by name, in the order measured.
         judges: the description of each judge.
@@ -53,6 +55,7 @@ class Contents:
     made: Mapping[str, Arrays]
     reconstructed: Arrays | None
     joint: Arrays
+    space: LatentSpace | None
     rows: Sequence[Mapping[str, Any]]
     evaluation: Mapping[str, float | None]
     judges: Sequence[Mapping[str, Any]]
@@ -65,7 +68,11 @@ def collect(run: Path, experiment: Any, state: Any) -> Contents:
     from mmgen_jax.train.log import read_rows
 
     model, variables = experiment.model, state.variables
-    real = examples(experiment.data.source("test"), model.modalities)
+    known = {**model.modalities, **experiment.labels}
+    drawn = draw(experiment.data.source("test"), known, POINTS if isinstance(model, Decoding) else CANDIDATES)
+    parts = drawn.only(model.modalities)
+    chosen = complete(parts)
+    real = parts.take(chosen)
     key = step_key(experiment.seed, "report", int(state.step))
     made, reconstructed, joint = show(model, variables, real, key)
     evaluation = run / "evaluation.json"
@@ -80,6 +87,7 @@ def collect(run: Path, experiment: Any, state: Any) -> Contents:
         made=made,
         reconstructed=reconstructed,
         joint=joint,
+        space=explore(model, variables, drawn, chosen, known),
         rows=read_rows(run / "metrics.jsonl"),
         evaluation=json.loads(evaluation.read_text())["values"] if evaluation.exists() else {},
         judges=[json.loads(path.read_text()) for path in sorted(run.glob("judges*/*.json"))],
@@ -88,12 +96,15 @@ def collect(run: Path, experiment: Any, state: Any) -> Contents:
     )
 
 
-def examples(source: Source, modalities: Mapping[str, Modality]) -> Batch:
-    """`REAL` examples of a split, the most complete of some drawn at random, always the same ones."""
-    drawn = np.random.default_rng(0).permutation(len(source))[:CANDIDATES]
-    batch = Batch(*gather(source, modalities, drawn))
-    complete = np.sum(list(batch.present.values()), axis=0)
-    return batch.take(np.argsort(-complete, kind="stable")[:REAL])
+def draw(source: Source, modalities: Mapping[str, Modality], limit: int) -> Batch:
+    """Up to `limit` examples of a split, drawn at random, always the same ones."""
+    return Batch(*gather(source, modalities, np.random.default_rng(0).permutation(len(source))[:limit]))
+
+
+def complete(drawn: Batch) -> np.ndarray:
+    """Which are shown: the `REAL` most complete ones of the first `CANDIDATES`."""
+    there = np.sum(list(drawn.present.values()), axis=0)[:CANDIDATES]
+    return np.argsort(-there, kind="stable")[:REAL]
 
 
 def show(

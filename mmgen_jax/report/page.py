@@ -6,13 +6,14 @@ Whatever a model or a run directory says is escaped, so a page may be made of an
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmgen_jax.report.cells import cell
 from mmgen_jax.report.contents import JOINT, TEXTS, Contents, collect
+from mmgen_jax.report.latent_sections import latent_space
+from mmgen_jax.report.parts import card, heat, percent, row, section, shown, table, true
 from mmgen_jax.report.plots import curve, short
 from mmgen_jax.report.style import CSS
 
@@ -44,6 +45,7 @@ def page(contents: Contents) -> str:
         texts(contents),
         reconstructions(contents),
         coherence(contents),
+        latent_space(contents),
         curves(contents),
         metrics(contents),
         origin(contents),
@@ -191,47 +193,6 @@ def origin(contents: Contents) -> str:
         starts.append(f'<p>{command}<br><span class="note">{html.escape(note)}</span></p>')
     config = f"<details><summary>Configuration</summary><pre>{html.escape(contents.config)}</pre></details>"
     return section("Where it comes from", card("".join(starts) + config))
-
-
-def true(contents: Contents, name: str, i: int, kind: str = "") -> str:
-    """A table cell of the modality `name` of test example i."""
-    if not contents.real.present[name][i]:
-        return '<td class="missing">missing</td>'
-    return shown(contents, name, contents.real.values[name][i], kind)
-
-
-def shown(contents: Contents, name: str, x: np.ndarray, kind: str = "") -> str:
-    """A table cell of x [*shape]."""
-    return f'<td class="{kind}">{cell(name, contents.modalities[name], x)}</td>'
-
-
-def heat(value: float | None) -> str:
-    if value is None:
-        return "<td></td>"
-    return f'<td style="background: rgb(var(--heat) / {0.62 * value:.2f})">{percent(value)}</td>'
-
-
-def section(title: str, body: str, text: str = "") -> str:
-    note = f'<p class="note">{text}</p>' if text else ""
-    return f"<section><h2>{title}</h2>{note}{body}</section>"
-
-
-def card(body: str) -> str:
-    return f'<div class="card scroll">{body}</div>'
-
-
-def table(columns: Sequence[str], rows: Iterable[str], kind: str) -> str:
-    top = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    top = f"<thead><tr>{top}</tr></thead>" if columns else ""
-    return f'<table class="{kind}">{top}<tbody>{"".join(rows)}</tbody></table>'
-
-
-def row(title: str, cells: Iterable[str]) -> str:
-    return f"<tr><th>{title}</th>{''.join(cells)}</tr>"
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def duration(seconds: float) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import io
 import math
 import wave
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 330, 46, 8, 8, 22  # of a curve, in units of the viewBox
+COLOURS = 10  # in which groups are drawn, .c0 to .c9 of the style sheet
 
 
 def curve(steps: Sequence[int], values: Sequence[float], width: int = WIDTH, height: int = 150) -> str:
@@ -53,6 +55,47 @@ def short(value: float) -> str:
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value):,}"
     return f"{value:.3g}"
+
+
+def scatter(groups: Mapping[str, np.ndarray], others: np.ndarray, frame: np.ndarray, width: int = WIDTH) -> str:
+    """Points [N, 2] of each group in a colour of its own and with its name, and all other points, as SVG.
+
+    frame: the lower and the upper corner [2, 2] of what is shown; points beyond it stand at the edge. A unit is as long
+    upwards as it is to the right.
+    """
+    middle, side = frame.mean(0), np.maximum(1.1 * (frame[1] - frame[0]), 1e-6)
+    side = np.maximum(side, side.max() / 2)  # no strip, however flat the points lie
+    scale, height = width / side[0], width * side[1] / side[0]
+
+    def place(points: np.ndarray) -> np.ndarray:
+        return np.clip((points - middle) * (scale, -scale) + (width / 2, height / 2), 3, (width - 3, height - 3))
+
+    (across, down), places = place(np.zeros(2)), {name: place(points) for name, points in groups.items()}
+    axes = f'<path class="axis" d="M0 {down:.1f}H{width}M{across:.1f} 0V{height:.1f}"/>'
+    drawn = "".join(dots(points, f"c{i}") for i, points in enumerate(places.values()))
+    drawn = dots(place(others), "rest" if groups else "") + drawn + titles(places, width)
+    return f'<svg viewBox="0 0 {width} {height:.0f}" role="img">{axes}{drawn}</svg>'
+
+
+def dots(places: np.ndarray, kind: str) -> str:
+    """Places [N, 2] as lines of no length: their round ends are dots, in a tenth of what circles would take."""
+    lines = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in places)
+    return f'<path class="dots {kind}" d="{lines}"/>' if lines else ""
+
+
+def titles(places: Mapping[str, np.ndarray], width: int) -> str:
+    """The name of each group a little above its middle, unless it would lie upon one that is there already."""
+    drawn, taken = [], []
+    for name, points in places.items():
+        if not len(points):
+            continue
+        half = 4 * len(name) + 2
+        x, y = np.median(points, axis=0)
+        x, y = np.clip(x, half, max(width - half, half)), max(y - 6, 12)
+        if all(abs(x - a) > half + b or abs(y - c) > 14 for a, c, b in taken):
+            taken.append((x, y, half))
+            drawn.append(f'<text class="name" x="{x:.1f}" y="{y:.1f}">{html.escape(name)}</text>')
+    return "".join(drawn)
 
 
 def waveform(wav: bytes, bars: int = 56) -> str:

@@ -1,4 +1,7 @@
-"""How a report looks: one style sheet, light and dark, from a phone to a wide screen, without fonts or files."""
+"""How a report looks: one style sheet, light and dark, from a phone to a wide screen, without fonts or files.
+
+The colours of groups are those of Petroff 2021 (arXiv:2107.02270), chosen to be told apart also by the colour-blind.
+"""
 
 CSS = """
 :root { color-scheme: light dark;
@@ -31,6 +34,27 @@ svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; font-variant-numeric: tabular-nums; }
 svg .axis { stroke: var(--line); stroke-width: 1; }
 svg .curve { fill: none; stroke: var(--accent); stroke-width: 1.8; stroke-linejoin: round; }
+svg .dots { fill: none; stroke: var(--c, var(--accent)); stroke-width: 4.5; stroke-linecap: round; opacity: .65; }
+svg .name { font-size: 13px; font-weight: 650; fill: var(--ink); text-anchor: middle;
+  paint-order: stroke; stroke: var(--card); stroke-width: 4px; stroke-linejoin: round; }
+.c0 { --c: #3f90da; } .c1 { --c: #ffa90e; } .c2 { --c: #bd1f01; } .c3 { --c: #94a4a2; } .c4 { --c: #832db6; }
+.c5 { --c: #a96b59; } .c6 { --c: #e76300; } .c7 { --c: #b9ac70; } .c8 { --c: #717581; } .c9 { --c: #92dadd; }
+.rest { --c: var(--line); }
+.keys { color: var(--soft); font-size: 14px; max-width: none; }
+.key { margin-left: 14px; white-space: nowrap; }
+.key::before { content: ""; display: inline-block; width: 10px; height: 10px; border-radius: 5px; margin-right: 5px;
+  background: var(--c); }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 12px; }
+.maps figure { margin: 0; }
+.maps figcaption { display: flex; justify-content: space-between; }
+.pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 12px; }
+.pairs .card { margin: 0; }
+.moves { width: 100%; }
+.moves th, .moves td { padding: 3px 4px; text-align: center; }
+.moves th:first-child { text-align: left; }
+.moves th span { display: block; font-weight: 400; }
+.moves .picture { height: 52px; margin: 0 auto; }
+.moves .class { display: block; font-size: 12px; font-weight: 400; color: var(--soft); line-height: 1.3; }
 svg .wave { fill: var(--accent); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th { font-weight: 600; font-size: 13px; color: var(--soft); text-align: left; padding: 6px 10px; white-space: nowrap; }
