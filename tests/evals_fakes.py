@@ -48,7 +48,7 @@ class Model:
         said = (given.values["text"][:, None] == jnp.asarray(TEXTS)[None]).all(-1).argmax(-1)
         c = jnp.where(given.present["text"], jnp.where(said < self.wrong, said + 1, said), c)
         c = jnp.where(given.present["picture"], given.values["picture"][:, :, 0, 0].argmax(-1), c)
-        return jnp.where(given.present["label"], given.values["label"], c)
+        return jnp.where(given.present["label"], given.values["label"], c) if "label" in self.modalities else c
 
     def sample(self, variables, key, n, *, given, targets=None):
         c = self.classes(given, key, n)

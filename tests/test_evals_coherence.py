@@ -1,6 +1,7 @@
 """Coherence, facts and reconstruction of models whose answers are known."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +76,19 @@ def test_what_is_absent_cannot_matter(tmp_path):
     assert evaluator(Model(), {}, complete, KEY) == evaluator(Model(), {}, spoiled, KEY)
 
 
+def test_the_label_may_be_in_the_data_alone(tmp_path):
+    evaluator = Coherence(judges=FrozenDict(picture=Rows(), text=Words(NAMES)))
+    known = evaluator(Model(wrong=2), {}, data(tmp_path), KEY)
+    blind = Model(FrozenDict({name: m for name, m in MODALITIES.items() if name != "label"}), wrong=2)
+    values = evaluator(blind, {}, data(tmp_path), KEY)
+    assert set(values) == {
+        *(f"coherence/{what}" for what in ("picture->text", "text->picture", "given_1", "joint")),
+        *("judge/picture", "judge/text"),
+    }
+    shared = set(values) - {"coherence/given_1", "coherence/joint"}
+    assert {name: values[name] for name in shared} == {name: known[name] for name in shared}
+
+
 def test_batches_serve_any_number_by_one_program(monkeypatch):
     monkeypatch.setattr(sampling, "BATCH", 8)
     traced = []
@@ -100,6 +114,7 @@ def test_default_judges():
     classes = np.array([0, 5])
     assert default_judge(MODALITIES["text"], MODALITIES["label"], classes) == Words(NAMES)
     assert default_judge(MODALITIES["text"], Label(6), classes) == Classifier()
+    assert default_judge(MODALITIES["text"], None, classes) == Classifier()
     assert default_judge(MODALITIES["picture"], MODALITIES["label"], classes) == Classifier()
 
 
@@ -123,7 +138,11 @@ def test_words_stand_alone_and_once():
         (lambda: Coherence(limit=0), "limit must be at least 1, not 0"),
         (lambda: Words(("one", "One")), "different words"),
         (lambda: Classifier(steps=30), "steps must be a multiple of 20, not 30"),
-        (lambda: Coherence(label="class")(Model(), {}, None, KEY), "'class' is no modality of the model"),
+        (
+            lambda: Coherence(label="class")(Model(), {}, data(Path()), KEY),
+            "'class' is no modality of the model and no",
+        ),
+        (lambda: Coherence(judges=FrozenDict(sound=Rows()))(Model(), {}, None, KEY), "'sound' is no modality of the"),
         (lambda: Reconstruction()(Model(), {}, None, KEY), "with a method reconstruct"),
         (lambda: Facts()(Model(), {}, None, KEY), r"of which the model has \['text'\]"),
     ],

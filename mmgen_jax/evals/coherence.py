@@ -38,7 +38,7 @@ class Coherence:
     "coherence/given_2" for each number of given ones, "coherence/joint", and the judges' own accuracy "judge/audio".
 
     Attributes:
-        label: the modality that says the class.
+        label: what says the class: a modality of the model, or one of the experiment's labels.
         limit: at most so many test examples, and samples.
         subsets: which sets of modalities are given: "all" but the empty and the full one, or "single" ones.
         judges: by modality, where the default is not wanted. That is: for the label its value; for texts the names of
@@ -57,10 +57,15 @@ class Coherence:
             raise ValueError(f"Coherence: limit must be at least 1, not {self.limit}")
 
     def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
-        """Raises ValueError if `label` or one of `judges` is no modality of the model."""
-        for name in (self.label, *self.judges):
+        """Raises ValueError if one of `judges` is no modality of the model, or `label` is not in the data either."""
+        for name in self.judges:
             if name not in model.modalities:
                 raise ValueError(f"Coherence: {name!r} is no modality of the model, which has {list(model.modalities)}")
+        if self.label not in data.test.present:
+            raise ValueError(
+                f"Coherence: {self.label!r} is no modality of the model and no label of the experiment, "
+                f"which have {list(data.test.present)}"
+            )
         judges = {name: self._judge(name, model.modalities, data) for name in model.modalities}
         values = {}
         for name, judge in judges.items():
@@ -81,7 +86,7 @@ class Coherence:
         if name == self.label:
             return Itself()
         spec = self.judges.get(name) or default_judge(
-            modalities[name], modalities[self.label], data.test.values[self.label]
+            modalities[name], modalities.get(self.label), data.test.values[self.label]
         )
         return spec.fit(name, modalities[name], data, self.label)
 
@@ -120,11 +125,13 @@ class Itself:
         return x
 
 
-def default_judge(modality: Modality, label: Modality, classes: np.ndarray) -> Words | Classifier:
-    """The judge of `modality`, where `classes` are labels that occur."""
+def default_judge(modality: Modality, label: Modality | None, classes: np.ndarray) -> Words | Classifier:
+    """The judge of `modality`, where `classes` are labels that occur; `label` None: they have no names."""
     is_text = np.issubdtype(modality.dtype, np.integer) and len(modality.shape) == 1
+    if label is None or not is_text:
+        return Classifier()
     names = tuple(label.decode(np.asarray(i, label.dtype)) for i in range(int(classes.max()) + 1))
-    return Words(names) if is_text and all(isinstance(name, str) for name in names) else Classifier()
+    return Words(names) if all(isinstance(name, str) for name in names) else Classifier()
 
 
 def given_sets(names: tuple[str, ...], which: Literal["all", "single"]) -> list[tuple[str, ...]]:
