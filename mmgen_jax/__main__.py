@@ -23,8 +23,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what is heavy is imported by the commands, so that --help is quick
     import numpy as np
 
+    from mmgen_jax.config import Experiment
     from mmgen_jax.types import Modality
 
+# Priors that `sample` fits, by what they are called there.
+PRIORS = {"mixture": "GaussianMixturePrior", "flow": "FlowPrior", "flow-matching": "FlowMatchingPrior"}
 STOPPED = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM has ended
 
 
@@ -73,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
                 "--given", action="append", default=[], metavar="NAME=VALUE", help="a text, number or path"
             )
             sub.add_argument("--targets", metavar="A,B", help="what to generate (all)")
+            sub.add_argument(
+                "--prior",
+                choices=PRIORS,
+                help="fit this to the codes of the training data, and draw from it where nothing is given",
+            )
             sub.add_argument("--n", type=int, default=16, help="how many examples (16)")
             sub.add_argument("--seed", type=int, default=0)
             sub.add_argument("--out", type=Path, metavar="DIR", help="where to (RUN/samples)")
@@ -125,10 +133,11 @@ def sample(options: argparse.Namespace) -> int:
     _check_names(modalities, targets or ())
     _check_nothing_there(out, modalities)
     given = {name: jnp.broadcast_to(x, (options.n, *x.shape)) for name, x in given.items()}
+    fitted = {} if options.prior is None else {"prior": _fit_prior(options.prior, experiment, state.variables)}
 
     @jax.jit
     def draw(variables: Any, key: Any, given: Any) -> Any:
-        return experiment.model.sample(variables, key, options.n, given=given or None, targets=targets)
+        return experiment.model.sample(variables, key, options.n, given=given or None, targets=targets, **fitted)
 
     _write(out, modalities, jax.device_get(draw(state.variables, jax.random.key(options.seed), given)))
     return 0
@@ -206,6 +215,20 @@ def encode(modalities: Mapping[str, Modality], name: str, text: str) -> np.ndarr
         except ValueError:
             pass  # the first error says more
         raise
+
+
+def _fit_prior(name: str, experiment: Experiment, variables: Any) -> Any:
+    """The prior fitted to the model's codes of the training split; ValueError for models that have none."""
+    import jax
+
+    from mmgen_jax import vae
+    from mmgen_jax.data.loader import load
+
+    model = experiment.model
+    if not hasattr(model, "fit_prior"):
+        raise ValueError(f"--prior: there are no codes of a {type(model).__name__} that a prior could be fitted to")
+    data = load(experiment.data.source("train"), model.modalities)
+    return model.fit_prior(variables, data, getattr(vae, PRIORS[name])(), jax.random.key(0))
 
 
 def _name_value(text: str) -> tuple[str, str]:

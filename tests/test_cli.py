@@ -167,6 +167,15 @@ def test_sampling_needs_no_experiment_file_if_all_is_of_the_package(run, file, t
     assert len(list((run / "samples").iterdir())) == 2
 
 
+def test_sampling_from_a_prior_fitted_to_the_codes(run, file, tmp_path):
+    args = ["sample", run, "--experiment", file, "--targets", "point", "--n", 3]
+    files = []
+    for i, prior in enumerate(((), ("--prior", "mixture"))):
+        assert cli.main([str(arg) for arg in (*args, *prior, "--out", tmp_path / str(i))]) == 0
+        files.append({path.name: path.read_bytes() for path in (tmp_path / str(i)).iterdir()})
+    assert files[0].keys() == files[1].keys() and files[0] != files[1]
+
+
 MODALITIES = {"image": Image(4, 4, 1), "text": Text(5), "point": Vector(2), "label": Label(3, names=("a", "b", "c"))}
 
 

@@ -3,14 +3,28 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mmgen_jax.modalities import Image, Label, Text, Vector
-from mmgen_jax.types import Batch
-from mmgen_jax.vae import JNF, MMVAE, MVTCAE, TELBO, VAE, JointEncoder, MMVAEPlus, Ramp, equal_dimensions
+from mmgen_jax.types import Batch, TrainState
+from mmgen_jax.vae import (
+    JNF,
+    MMVAE,
+    MVTCAE,
+    TELBO,
+    VAE,
+    GaussianMixturePrior,
+    JointEncoder,
+    MMVAEPlus,
+    Nexus,
+    Ramp,
+    equal_dimensions,
+)
 
 EVERYTHING = {
     "image": Image(5, 4, 2, features=2),
@@ -97,10 +111,6 @@ def test_weights_that_make_up_for_size():
 
 @pytest.mark.parametrize("objective", [TELBO(first_stage=3), JNF(first_stage=3)], ids=["TELBO", "JNF"])
 def test_the_second_stage_moves_nothing_of_the_first(objective):
-    import optax
-
-    from mmgen_jax.types import TrainState
-
     model = vae(dataclasses.replace(objective, fusion=JointEncoder(features=8)))
     tx = optax.adamw(1e-2)
     state = TrainState.create(model, tx, jax.random.key(0))
@@ -188,3 +198,48 @@ def test_bfloat16_computes_low_and_keeps_float32():
 def test_models_whose_modalities_stand_in_another_order_are_not_equal():
     assert vae() == vae() and hash(vae()) == hash(vae())
     assert vae() != vae(modalities=dict(reversed(SMALL.items())))
+
+
+def test_a_prior_fitted_to_the_codes_makes_what_the_data_have():
+    """Codes of the data lie at +-3, which N(0, I) hardly ever draws; a mixture of two finds them."""
+
+    class Same(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return x * self.param("one", nn.initializers.ones, (1, 1))
+
+    # The experts say exactly what they see: means are the values, variances next to nothing.
+    head = {"kernel": jnp.concatenate([jnp.eye(2), jnp.zeros((2, 2))], 1), "bias": jnp.array([0, 0, -12.0, -12.0])}
+    model = VAE(
+        modalities={m: Vector(2, encoder=Same(), decoder=Same()) for m in "ab"}, latent=1, private={"a": 1, "b": 1}
+    )
+    params = {**fresh(model), "encoders": {m: {"encoder": {"one": jnp.ones((1, 1))}, "Dense_0": head} for m in "ab"}}
+    signs = np.where(np.random.default_rng(0).random((1100, 1)) < 0.5, -3, 3)
+    noise = 0.1 * np.random.default_rng(1).normal(size=(2, 1100, 2))
+    values = {m: (signs + noise[i]).astype(np.float32) for i, m in enumerate("ab")}
+    data = Batch(values, {m: np.ones(1100, bool) for m in "ab"})
+    fitted = model.fit_prior({"params": params}, data, GaussianMixturePrior(components=2), jax.random.key(0))
+    assert fitted.sample(jax.random.key(1), 7).shape == (7, 3)
+    made = model.sample({"params": params}, jax.random.key(1), 500, prior=fitted)
+    whole = np.concatenate([made["a"], made["b"]], axis=1)
+    assert np.abs(np.abs(whole) - 3).max() < 0.6 and (np.sign(whole) == np.sign(whole[:, :1])).all()
+    assert 0.3 < (whole[:, 0] > 0).mean() < 0.7
+    plain = model.sample({"params": params}, jax.random.key(1), 500)
+    assert (np.abs(plain["a"]) < 2).mean() > 0.8
+    # Where something is given, the posterior speaks and not the prior.
+    given = {"a": np.full((4, 2), 1.5, np.float32)}
+    answers = model.sample({"params": params}, jax.random.key(1), 4, given=given, prior=fitted)["b"]
+    np.testing.assert_allclose(answers[:, 0], 1.5, atol=0.1)
+    # All codes may be had, or their means.
+    codes = model.codes(params, data.take(slice(0, 3)), None)
+    np.testing.assert_allclose(codes["b"], values["b"][:3, 1:], atol=1e-3)
+
+
+def test_a_model_without_codes_says_so():
+    nexus = Nexus(modalities=SMALL, latent=2, message=2, features=4)
+    params = jax.jit(nexus.init)(jax.random.key(0))[0]
+    model = vae()
+    data_ = data(SMALL, n=8)
+    prior = model.fit_prior({"params": fresh(model)}, data_, GaussianMixturePrior(components=1), jax.random.key(0))
+    with pytest.raises(ValueError, match="Nexus has no codes that a prior could be fitted to"):
+        nexus.sample({"params": params}, jax.random.key(0), 2, prior=prior)

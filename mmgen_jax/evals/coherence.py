@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from flax.core import FrozenDict
@@ -35,12 +35,15 @@ class Coherence:
     """Conditional and joint coherence.
 
     Returns "coherence/image+text->audio" for each set of given modalities and each other one, their mean
-    "coherence/given_2" for each number of given ones, "coherence/joint", and the judges' own accuracy "judge/audio".
+    "coherence/given_2" for each number of given ones, "coherence/joint", the same with each of `priors` as
+    "coherence/joint/GaussianMixturePrior", and the judges' own accuracy "judge/audio".
 
     Attributes:
         label: what says the class: a modality of the model, or one of the experiment's labels.
         limit: at most so many test examples, and samples.
         subsets: which sets of modalities are given: "all" but the empty and the full one, or "single" ones.
+        priors: fitted to the model's codes of the training split, for joint generation; models without codes that
+            a prior could be fitted to cannot have any.
         judges: by modality, where the default is not wanted. That is: for the label its value; for texts the names of
             the classes, if they have any; for all else a network trained on the training split.
     """
@@ -48,6 +51,7 @@ class Coherence:
     label: str = "label"
     limit: int = 1000
     subsets: Literal["all", "single"] = "all"
+    priors: tuple[Any, ...] = ()
     judges: Mapping[str, Words | Classifier] = FrozenDict()
 
     def __post_init__(self) -> None:
@@ -58,6 +62,8 @@ class Coherence:
 
     def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
         """Raises ValueError if one of `judges` is no modality of the model, or `label` is not in the data either."""
+        if self.priors and not hasattr(model, "fit_prior"):
+            raise ValueError(f"Coherence: priors cannot be fitted to the codes of a {type(model).__name__}")
         for name in self.judges:
             if name not in model.modalities:
                 raise ValueError(f"Coherence: {name!r} is no modality of the model, which has {list(model.modalities)}")
@@ -80,7 +86,12 @@ class Coherence:
             values[f"coherence/given_{count}"] = float(
                 np.mean([value for (given, _), value in conditional.items() if len(given) == count])
             )
-        return values | self._joint(judges, model, variables, fold_name(key, "joint"))
+        values |= self._joint("coherence/joint", judges, model, variables, fold_name(key, "joint"))
+        for prior in self.priors:
+            fitted = model.fit_prior(variables, data.train.only(model.modalities), prior, fold_name(key, "fit"))
+            name = f"coherence/joint/{type(prior).__name__}"
+            values |= self._joint(name, judges, model, variables, fold_name(key, name), fitted)
+        return values
 
     def _judge(self, name: str, modalities: Mapping[str, Modality], data: EvalData) -> Judge:
         if name == self.label:
@@ -109,12 +120,20 @@ class Coherence:
         classes = data.test.values[self.label][rows]
         return {(given, name): float(np.mean(judges[name].classes(made[name]) == classes)) for name in targets}
 
-    def _joint(self, judges: Mapping[str, Judge], model: Model, variables: Variables, key: Key) -> dict[str, float]:
+    def _joint(
+        self,
+        metric: str,
+        judges: Mapping[str, Judge],
+        model: Model,
+        variables: Variables,
+        key: Key,
+        prior: Any = None,
+    ) -> dict[str, float]:
         if len(judges) < 2:
             return {}
-        made = generate(model, variables, key, {}, self.limit)
+        made = generate(model, variables, key, {}, self.limit, prior)
         classes = np.stack([judge.classes(made[name]) for name, judge in judges.items()])
-        return {"coherence/joint": float(np.mean((classes == classes[0]).all(0) & (classes[0] >= 0)))}
+        return {metric: float(np.mean((classes == classes[0]).all(0) & (classes[0] >= 0)))}
 
 
 @dataclasses.dataclass(frozen=True)

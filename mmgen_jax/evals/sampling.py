@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,22 +24,24 @@ def choose(data: Batch, names: Sequence[str], limit: int) -> np.ndarray:
 
 
 def generate(
-    model: Model, variables: Variables, key: Key, given: Mapping[str, np.ndarray], n: int
+    model: Model, variables: Variables, key: Key, given: Mapping[str, np.ndarray], n: int, prior: Any = None
 ) -> dict[str, np.ndarray]:
     """n examples of every modality, [n, *shape] each, with those in `given`, [n, *shape] each, as they are; {}: none.
 
-    All modalities are made whatever is given, so that one compiled program serves all sets of given ones.
+    All modalities are made whatever is given, so that one compiled program serves all sets of given ones. `prior`, if
+    any, is one that was fitted to the model's codes.
     """
     there = {name: np.full(n, name in given) for name in model.modalities}
     values = {name: given.get(name, np.zeros((n, *m.shape), m.dtype)) for name, m in model.modalities.items()}
     parts = Batch(values, there)
-    return batches(lambda i, rows: draw(model, variables, jax.random.fold_in(key, i), parts.take(rows)), n)
+    return batches(lambda i, rows: draw(model, variables, jax.random.fold_in(key, i), parts.take(rows), prior), n)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def draw(model: Model, variables: Variables, key: Key, given: Batch) -> dict[str, Array]:
+def draw(model: Model, variables: Variables, key: Key, given: Batch, prior: Any = None) -> dict[str, Array]:
     """What the model makes of a batch of parts."""
-    return model.sample(variables, key, len(given), given=given)
+    fitted = {} if prior is None else {"prior": prior}
+    return model.sample(variables, key, len(given), given=given, **fitted)
 
 
 def batches(call: Callable[[int, np.ndarray], Mapping[str, Array]], n: int) -> dict[str, np.ndarray]:

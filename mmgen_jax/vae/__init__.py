@@ -29,6 +29,9 @@ from mmgen_jax.vae.objectives.mopoe import ELBO, MoPoE
 from mmgen_jax.vae.objectives.mvae import MVAE
 from mmgen_jax.vae.objectives.mvtcae import MVTCAE
 from mmgen_jax.vae.objectives.telbo import TELBO
+from mmgen_jax.vae.priors.flow import FlowPrior
+from mmgen_jax.vae.priors.flow_matching import FlowMatchingPrior
+from mmgen_jax.vae.priors.gaussian_mixture import GaussianMixturePrior
 from mmgen_jax.vae.schedules import Ramp
 
 __all__ = [
@@ -47,6 +50,9 @@ __all__ = [
     "MVTCAE",
     "TELBO",
     "VAE",
+    "FlowMatchingPrior",
+    "FlowPrior",
+    "GaussianMixturePrior",
     "GeneralizedProduct",
     "JointEncoder",
     "MMVAEPlus",

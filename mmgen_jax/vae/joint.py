@@ -19,6 +19,7 @@ from flax.core import FrozenDict
 from mmgen_jax.rng import fold_name
 from mmgen_jax.train.step import gradient_step
 from mmgen_jax.types import Array, Batch, Key, Metrics, Modality, Params, Stats, TrainState, Variables
+from mmgen_jax.vae.priors import Fitted
 from mmgen_jax.vae.schedules import Ramp, Schedule, at
 
 Code = Literal["draw", "mean"]
@@ -74,6 +75,12 @@ class JointModel:
         """The modalities `wanted`, from codes that are drawn, or the mean, given what is present of a masked batch."""
         raise NotImplementedError
 
+    def decoded_from(
+        self, params: Params, batch: Batch, key: Key, wanted: tuple[str, ...], start: Array
+    ) -> dict[str, Array]:
+        """The same with codes `start` [B, .] of a fitted prior for examples of which nothing is given."""
+        raise ValueError(f"{type(self).__name__} has no codes that a prior could be fitted to")
+
     def frozen_from(self) -> Mapping[str, int]:
         """Groups of parameters that stay as they are from a step on."""
         return {}
@@ -103,11 +110,13 @@ class JointModel:
         *,
         given: Mapping[str, Array] | Batch | None = None,
         targets: tuple[str, ...] | None = None,
+        prior: Fitted | None = None,
     ) -> dict[str, Array]:
         """n examples of `targets` (default all), given some modalities, each [n, *shape] or one example [*shape].
 
-        Nothing given: from the prior. What is given comes back unchanged. The code is drawn; the decoders answer with
-        their mean or most probable value, since noise drawn per pixel shows nothing.
+        Nothing given: from the prior, or from `prior` if one was fitted (`fit_prior`). What is given comes back
+        unchanged. The code is drawn; the decoders answer with their mean or most probable value, since noise drawn per
+        pixel shows nothing.
 
         `given` may also be a Batch of n examples, each with the modalities that are present in it: then one compiled
         program serves every set of them.
@@ -124,7 +133,7 @@ class JointModel:
                     f"given is a batch of {len(given)} with {list(given.values)}, but must have all of "
                     f"{list(self.modalities)} and {n} examples"
                 )
-            return given.completed(generate(self, targets, variables["params"], given, key, code="draw"))
+            return given.completed(generate(self, targets, variables["params"], given, key, prior, code="draw"))
         given = {name: self._given(name, x, n) for name, x in (given or {}).items()}
         values = {
             name: given.get(name, np.zeros((n, *modality.shape), modality.dtype))
@@ -132,7 +141,7 @@ class JointModel:
         }
         present = {name: np.full(n, name in given) for name in self.modalities}
         wanted = tuple(name for name in self.modalities if name in targets and name not in given)
-        made = generate(self, wanted, variables["params"], Batch(values, present), key, code="draw")
+        made = generate(self, wanted, variables["params"], Batch(values, present), key, prior, code="draw")
         together = {**made, **given}
         return {name: together[name] for name in self.modalities if name in together}
 
@@ -211,7 +220,17 @@ class JointModel:
 
 @functools.partial(jax.jit, static_argnames=("model", "wanted", "code"))
 def generate(
-    model: JointModel, wanted: tuple[str, ...], params: Params, batch: Batch, key: Key, *, code: Code
+    model: JointModel,
+    wanted: tuple[str, ...],
+    params: Params,
+    batch: Batch,
+    key: Key,
+    prior: Fitted | None = None,
+    *,
+    code: Code,
 ) -> dict[str, Array]:
     """`model.decoded`, compiled: one program for every set of given modalities, which are data, not structure."""
-    return model.decoded(params, batch.masked(), key, wanted, code)
+    if prior is None:
+        return model.decoded(params, batch.masked(), key, wanted, code)
+    start = prior.sample(fold_name(key, "fitted prior"), len(batch))
+    return model.decoded_from(params, batch.masked(), key, wanted, start)

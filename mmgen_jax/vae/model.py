@@ -21,13 +21,15 @@ import numpy as np
 from flax.core import FrozenDict
 
 from mmgen_jax.rng import fold_name
-from mmgen_jax.types import Array, Batch, Key, Modality, Params, Stats
+from mmgen_jax.types import Array, Batch, Key, Modality, Params, Stats, Variables
 from mmgen_jax.vae.fusion import Evidence
 from mmgen_jax.vae.joint import Code, JointModel
 from mmgen_jax.vae.latent import Distribution, Inference, Mixture, Noise, distribution
 from mmgen_jax.vae.networks import Networks
 from mmgen_jax.vae.objectives.base import Objective, Sizes
 from mmgen_jax.vae.objectives.mvtcae import MVTCAE
+from mmgen_jax.vae.priors import Fitted
+from mmgen_jax.vae.priors import Prior as PriorFamily
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,13 +73,13 @@ class VAE(JointModel):
         experts = jax.tree.map(lambda *x: jnp.stack(x), *(shared for shared, _ in codes.values()))
         present = jnp.stack([batch.present[name] for name in self.modalities])
         joint = self.objective.fusion.joint(params["fusion"], self.evidence(batch, experts, present))
-        private = {name: codes[name][1] for name in self.modalities if name in self.private}
+        private = {name: codes[name][1] for name in self._private_sizes}
         return Inference(experts, present, joint, private, tuple(self.modalities))
 
     def evidence(self, batch: Batch, experts: Distribution, present: Array) -> Evidence:
         """What a fusion is given, if just `present` [M, B] is there of a batch that is `masked()`."""
         rows = dict(zip(self.modalities, present, strict=True))
-        values = Batch(batch.values, rows).masked().values
+        values = Batch({name: batch.values[name] for name in rows}, rows).masked().values
         return Evidence(self.modalities, values, present, experts, jnp.dtype(self.dtype))
 
     def networks(self, params: Params, batch: Batch, step: Array) -> Networks:
@@ -94,28 +96,67 @@ class VAE(JointModel):
     def frozen_from(self) -> Mapping[str, int]:
         return self.objective.frozen
 
-    def decoded(self, params: Params, batch: Batch, key: Key, wanted: tuple[str, ...], code: Code) -> dict[str, Array]:
+    def codes(self, params: Params, batch: Batch, key: Key | None) -> dict[str, Array]:
+        """Codes of a batch that is `masked()`, drawn, or the means without a key: z [B, D] as "", w_m [B, D_m] by name.
+
+        From the posterior given what is present, and from the prior for what nothing present speaks of.
+        """
         inference = self.encode(params, batch)
         evidence = self.evidence(batch, inference.experts, inference.present)
         posterior = self.objective.conditional(params["objective"], params["fusion"], evidence)
         prior = self.objective.prior(params["objective"], inference)
 
         def draw(name: str, given: Mixture, otherwise: Mixture, present: Array) -> Array:
-            if code == "mean":
+            if key is None:
                 return jnp.where(present[:, None], given.mean, otherwise.mean)
-            keys = jax.random.split(fold_name(key, name))
+            keys = jax.random.split(fold_name(key, f"code/{name}"))
             return jnp.where(present[:, None], given.sample(keys[0]), otherwise.sample(keys[1]))
 
-        z = draw("shared code", posterior, prior.shared, inference.present.any(0))
+        codes = {"": draw("", posterior, prior.shared, inference.present.any(0))}
+        for name, q in inference.private.items():
+            own, otherwise = Mixture.single(q), Mixture.single(prior.private[name])
+            codes[name] = draw(name, own, otherwise, batch.present[name])
+        return codes
+
+    def decoded(self, params: Params, batch: Batch, key: Key, wanted: tuple[str, ...], code: Code) -> dict[str, Array]:
+        return self._decoded(params, wanted, self.codes(params, batch, key if code == "draw" else None))
+
+    def decoded_from(
+        self, params: Params, batch: Batch, key: Key, wanted: tuple[str, ...], start: Array
+    ) -> dict[str, Array]:
+        codes, sizes = self.codes(params, batch, key), [self.latent, *self._private_sizes.values()]
+        nothing = ~jnp.stack(list(batch.present.values())).any(0)[:, None]
+        parts = dict(zip(codes, jnp.split(start, np.cumsum(sizes)[:-1], axis=-1), strict=True))
+        chosen = {name: jnp.where(nothing, parts[name], code) for name, code in codes.items()}
+        return self._decoded(params, wanted, chosen)
+
+    def fit_prior(self, variables: Variables, data: Batch, prior: PriorFamily, key: Key) -> Fitted:
+        """`prior` fitted to codes of `data` (a split in memory), for `sample(prior=...)`.
+
+        One draw of the posterior for each example, shared and private codes side by side, `[N, D + sum_m D_m]`: what is
+        decoded in training, and so what decoders know.
+        """
+        draw = jax.jit(lambda params, batch, key: jnp.concatenate(list(self.codes(params, batch, key).values()), -1))
+        size = min(len(data), 500)
+        rows = np.arange(-(-len(data) // size) * size).reshape(-1, size) % len(data)
+        parts = [
+            draw(variables["params"], data.take(batch).masked(), jax.random.fold_in(key, i))
+            for i, batch in enumerate(rows)
+        ]
+        codes = jnp.concatenate(parts)[: len(data)]
+        return Fitted(prior.fit(fold_name(key, "fit"), codes), prior)
+
+    def _decoded(self, params: Params, wanted: tuple[str, ...], codes: Mapping[str, Array]) -> dict[str, Array]:
         made = {}
         for name in wanted:
-            whole = z
-            if name in inference.private:
-                own, otherwise = Mixture.single(inference.private[name]), Mixture.single(prior.private[name])
-                w = draw(f"private code/{name}", own, otherwise, batch.present[name])
-                whole = jnp.concatenate([z, w], axis=-1)
-            made[name] = self.modalities[name].generate(self.decoder(params, name), whole, None)
+            code = jnp.concatenate([codes[""], codes[name]], axis=-1) if name in codes else codes[""]
+            made[name] = self.modalities[name].generate(self.decoder(params, name), code, None)
         return made
+
+    @property
+    def _private_sizes(self) -> dict[str, int]:
+        """In the order of the modalities."""
+        return {name: self.private[name] for name in self.modalities if name in self.private}
 
     @property
     def _sizes(self) -> Sizes:

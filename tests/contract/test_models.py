@@ -22,6 +22,12 @@ MODALITIES = {
 MODELS = {
     "mvtcae": vae.VAE(modalities=MODALITIES, latent=5, private={"image": 2}),
     "mopoe": vae.VAE(modalities=MODALITIES, latent=5, private={"image": 2}, objective=vae.MoPoE()),
+    "jnf": vae.VAE(modalities=MODALITIES, latent=5, objective=vae.JNF(fusion=vae.JointEncoder(features=8), hidden=8)),
+    "mmvae_plus": vae.VAE(
+        modalities=MODALITIES, latent=5, private=dict.fromkeys(MODALITIES, 2), objective=vae.MMVAEPlus(samples=2)
+    ),
+    "nexus": vae.Nexus(modalities=MODALITIES, latent=5, message=4, features=8),
+    "mhvae": vae.MHVAE(modalities=MODALITIES, levels=(4, 3), features=8),
 }
 TX = optax.sgd(1e-3)
 

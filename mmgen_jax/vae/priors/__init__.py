@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import flax.struct
+
 from mmgen_jax.types import Array, Key, Params
 
 
@@ -21,3 +23,15 @@ class Prior(Protocol):
     def fit(self, key: Key, codes: Array) -> Params: ...  # codes [N, D]; raises ValueError for other shapes
     def sample(self, params: Params, key: Key, n: int) -> Array: ...  # [n, D]
     def log_prob(self, params: Params, z: Array) -> Array: ...  # [..., D] -> [...], in nats
+
+
+@flax.struct.dataclass
+class Fitted:
+    """A prior with the parameters that fit a model's codes, shared and private side by side."""
+
+    params: Params
+    prior: Prior = flax.struct.field(pytree_node=False)
+
+    def sample(self, key: Key, n: int) -> Array:
+        """n codes, [n, D]."""
+        return self.prior.sample(self.params, key, n)
