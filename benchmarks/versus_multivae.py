@@ -1,0 +1,450 @@
+"""Speed and quality against MultiVae, the PyTorch library, on five views of 28 x 28 x 3 and its convolutional networks.
+
+    python benchmarks/versus_multivae.py speed --torch-python ~/multivae/bin/python --out benchmarks/results/x.json
+    python benchmarks/versus_multivae.py quality --torch-python ~/multivae/bin/python
+
+It needs `torch` and `multivae`, which nothing else here does, so they are to be installed by hand; in an environment of
+their own, if you like, whose Python is then named by --torch-python. That one runs in a process of its own
+(`multivae_worker.py`).
+
+speed: one training step, that is forward, backward and Adam. MultiVae takes it as its trainer does, eagerly, on a batch
+that is a tensor already; ours is the compiled program of the training loop, up to ten steps in one call, which also
+draws the batch from 1,024 examples and computes its metrics. Blocks of steps of either are measured in turn, while the
+other process waits for its input and takes no time of the processors. First both start from the same weights, get the
+same batch and the same noise, and it is asserted that they compute the same loss and the same gradient of all
+parameters, up to `TOLERANCE` (a ReLU at its edge may fall to either side): they do the same work. MMVAE and MMVAE+ run
+with their default estimator, DReG. Times of a busy machine say little of MultiVae: PyTorch's threads wait spinning.
+
+quality: both are trained on the same arrays of PolyDigits, in the same order of batches, with the same networks, number
+of steps and Adam, each from its own initialisation (--same-start: both from MultiVae's). Each generates the views that
+are not given by its own code from those that are, for all sets of given views of all test examples; our judges tell the
+share that is of the right class, by number of given views.
+
+Prints a Markdown table, and JSON with all that was measured to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import mmgen_jax as mm
+from mmgen_jax.data.loader import load, order
+from mmgen_jax.evals.features import Classifier
+from mmgen_jax.evals.sampling import generate
+from mmgen_jax.modalities.likelihoods import Laplace
+from mmgen_jax.nn.polymnist import ConvDecoder, ConvEncoder
+from mmgen_jax.nn.towers import Towers
+from mmgen_jax.train.step import make_steps
+from mmgen_jax.types import Batch, EvalData, Params, TrainState
+from mmgen_jax.vae.latent import Noise
+
+NAMES = tuple(f"m{i}" for i in range(5))
+CALL = 10  # of our steps in one compiled call
+TOLERANCE = 1e-3  # of the gradient, relative to its norm; of the loss it is a tenth of that
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model of both libraries: MultiVae's class and configuration, and our objective."""
+
+    kind: str
+    config: dict[str, Any]
+    objective: Any
+    private: bool = False  # half of the latent dimensions are private codes
+
+    def model(self, latent: int) -> mm.VAE:
+        size = latent // 2 if self.private else latent
+        encoder = Towers(ConvEncoder(), private=size) if self.private else ConvEncoder()
+        view = mm.Image(28, 28, 3, likelihood=Laplace(0.75), encoder=encoder, decoder=ConvDecoder())
+        objective = self.objective
+        if self.kind == "JMVAE":
+            objective = dataclasses.replace(objective, fusion=mm.vae.JointEncoder(network=Joint(size)))
+        private = dict.fromkeys(NAMES, size) if self.private else {}
+        return mm.VAE(modalities=dict.fromkeys(NAMES, view), latent=size, private=private, objective=objective)
+
+    def request(self, latent: int) -> dict[str, Any]:
+        size = latent // 2 if self.private else latent
+        return {"names": NAMES, "kind": self.kind, "config": self.config, "latent": size,
+                "private": size * self.private}  # fmt: skip
+
+
+def mixture(kind: str, samples: int, loss: str = "dreg_looser", **config: Any) -> Case:
+    """MMVAE or MMVAE+ with so many samples."""
+    both = {"K": samples, "prior_and_posterior_dist": "laplace_with_softmax", "loss": loss, **config}
+    fields = {"samples": samples, "estimator": loss.removesuffix("_looser")}
+    if kind == "MMVAE":
+        return Case(kind, both | {"learn_prior": False}, mm.vae.MMVAE(learn_prior=False, **fields))
+    return Case(kind, both, mm.vae.MMVAEPlus(beta=config["beta"], **fields), private=True)
+
+
+CASES = {
+    "MVTCAE": Case("MVTCAE", {"alpha": 5 / 6, "beta": 2.5}, mm.vae.MVTCAE(alpha=5 / 6, beta=2.5)),
+    "MoPoE": Case("MoPoE", {"beta": 2.5}, mm.vae.MoPoE(beta=2.5)),
+    "JMVAE": Case("JMVAE", {"alpha": 0.1, "warmup": 1}, mm.vae.JMVAE(alpha=0.1)),
+    "MVAE": Case("MVAE", {"beta": 2.5, "warmup": 0}, mm.vae.MVAE(beta=2.5)),
+    "MMVAE+ K=1": mixture("MMVAEPlus", 1, beta=2.5),
+    "MMVAE K=10": mixture("MMVAE", 10),
+    "MMVAE+ K=10": mixture("MMVAEPlus", 10, beta=2.5),
+}
+# As published for K=1; with one sample both estimators have the same value and the same expected gradient.
+TRAINED = {"MVTCAE": CASES["MVTCAE"], "MMVAE+ K=1": mixture("MMVAEPlus", 1, "iwae_looser", beta=2.5)}
+
+
+class Joint(nn.Module):
+    """MultiVae's MultipleHeadJointEncoder: encoders like the experts', side by side through two hidden layers."""
+
+    latent: int
+
+    @nn.compact
+    def __call__(self, values: Any, present: Any) -> Any:
+        means = [nn.Dense(self.latent, name=f"{m}_mean")(ConvEncoder(name=m)(values[m])) for m in NAMES]
+        x = jnp.concatenate(means, axis=-1)
+        for _ in range(2):
+            x = nn.relu(nn.Dense(512)(x))
+        return nn.Dense(2 * self.latent)(x)
+
+
+class MultiVae:
+    """The process that runs MultiVae."""
+
+    def __init__(self, python: str, threads: int, device: str, folder: Path) -> None:
+        worker = Path(__file__).with_name("multivae_worker.py")
+        command = [python, "-W", "ignore", str(worker), str(threads), device]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.folder = folder
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """The answer to a request. RuntimeError if there is none; what went wrong stands on stderr then."""
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps({"do": do, **request}), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(
+                f"the process that runs MultiVae ended at {do!r}; does its Python have torch and multivae installed?"
+            )
+        return json.loads(line)
+
+    def send(self, do: str, arrays: Arrays, field: str, **request: Any) -> dict[str, Any]:
+        """The same with arrays."""
+        np.savez(self.folder / "sent.npz", **arrays)
+        return self.ask(do, **{field: str(self.folder / "sent.npz")}, **request)
+
+    def fetch(self, do: str, **request: Any) -> tuple[dict[str, Any], Arrays]:
+        """The same with arrays in the answer."""
+        answer = self.ask(do, out=str(self.folder / "out.npz"), **request)
+        with np.load(self.folder / "out.npz") as file:
+            return answer, dict(file)
+
+
+@contextlib.contextmanager
+def multivae(options: argparse.Namespace) -> Iterator[MultiVae]:
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+    with tempfile.TemporaryDirectory() as folder:
+        theirs = MultiVae(options.torch_python, options.threads, device, Path(folder))
+        try:
+            yield theirs
+        finally:
+            theirs.process.stdin.close()
+            theirs.process.wait()
+
+
+def channels_first(values: Arrays) -> Arrays:
+    return {name: np.ascontiguousarray(np.moveaxis(x, -1, 1)) for name, x in values.items()}
+
+
+def params_of(case: Case, latent: int, state: Arrays) -> Params:
+    """`mm.vae.from_multivae`, with the joint encoder of JMVAE, which it does not know."""
+    model = case.model(latent)
+    if case.kind != "JMVAE":
+        return mm.vae.from_multivae(state, model)
+    plain = dataclasses.replace(model, objective=mm.vae.MVTCAE())
+    alone = {key: value for key, value in state.items() if not key.startswith("joint_encoder.")}
+    joint = {key.removeprefix("joint_encoder."): value for key, value in state.items() if key not in alone}
+    copies = {key: value for key, value in joint.items() if key.startswith("encoders.")}
+    decoders = {key: value for key, value in alone.items() if key.startswith("decoders.")}
+    params = mm.vae.from_multivae(alone, plain)
+    fusion = {}
+    for name, network in mm.vae.from_multivae(copies | decoders, plain)["encoders"].items():
+        fusion[name] = network["encoder"]
+        fusion[f"{name}_mean"] = {key: value[..., :latent] for key, value in network["Dense_0"].items()}
+    both = {end: np.concatenate([joint[f"fc1.{end}"], joint[f"fc2.{end}"]]) for end in ("weight", "bias")}
+    layers = [{end: joint[f"enc.{i}.0.{end}"] for end in both} for i in range(2)] + [both]
+    for i, layer in enumerate(layers):
+        fusion[f"Dense_{i}"] = {"kernel": jnp.asarray(layer["weight"].T), "bias": jnp.asarray(layer["bias"])}
+    return params | {"fusion": fusion}
+
+
+def noise_of(model: mm.VAE, params: Params, batch: Batch) -> tuple[Noise, Arrays]:
+    """Noise for both: ours, and the same numbered in the order in which MultiVae draws it."""
+    shapes = jax.eval_shape(lambda key: model.objective.noise(key, model.encode(params, batch)), jax.random.key(0))
+    rng = np.random.default_rng(0)
+    draw = rng.laplace if model.objective.family == "laplace" else rng.normal
+    noise = jax.tree.map(lambda x: draw(size=x.shape).astype(np.float32), shapes)
+    if isinstance(model.objective, mm.vae.MoPoE):  # there the batch is cut into equal pieces, the rest to the last set
+        sets, size = noise.choice.shape
+        chosen = np.minimum(np.arange(size) // max(size // sets, 1), sets - 1) if size >= sets else sets - 1
+        noise = noise.replace(choice=np.where(np.arange(sets)[:, None] == chosen, 1e3, 0).astype(np.float32))
+    draws = noise.z.reshape(-1, *noise.z.shape[-2:]) if isinstance(model.objective, mm.vae.MVAE) else [noise.z]
+    if isinstance(model.objective, mm.vae.MMVAE | mm.vae.MMVAEPlus):
+        draws = []
+        for m, name in enumerate(NAMES):
+            targets = [name, *(other for other in NAMES if other != name)] if noise.private else []
+            draws += [noise.z[m], *(noise.private[target][m] for target in targets)]
+    return noise, {str(i): x for i, x in enumerate(draws)}
+
+
+def check_same(case: Case, latent: int, theirs: MultiVae, params: Params, values: Arrays) -> dict[str, float]:
+    """How far loss and gradients of both are apart; AssertionError if that is more than `TOLERANCE`."""
+    model = case.model(latent)
+    batch = Batch(values, {name: np.ones(len(x), bool) for name, x in values.items()})
+    noise, draws = noise_of(model, params, batch)
+
+    def loss(params: Params) -> Any:
+        return model.loss(params, batch.masked(), noise, jnp.int32(0))[0].mean()
+
+    value, grads = jax.jit(jax.value_and_grad(loss))(params)
+    np.savez(theirs.folder / "draws.npz", **draws)
+    answer, state = theirs.fetch("loss", draws=str(theirs.folder / "draws.npz"))
+    assert answer["unused"] == 0, f"{case.kind} drew {answer['unused']} times less than is known of it"
+    other = params_of(case, latent, state)
+    apart = optax.tree.norm(optax.tree.sub(grads, other)) / optax.tree.norm(other)
+    off = {"loss": abs(float(value) / answer["loss"] - 1), "gradient": float(apart)}
+    assert off["loss"] < TOLERANCE / 10 and off["gradient"] < TOLERANCE, f"{case.kind}: {off}"
+    return off
+
+
+class Ours:
+    """The compiled program of the training loop, with its state."""
+
+    def __init__(self, model: mm.VAE, params: Params, data: Batch, rate: float, batch_size: int, seed: int = 0) -> None:
+        tx = mm.Optimizer(learning_rate=rate).make(1)
+        state = jax.jit(lambda key: TrainState.create(model, tx, key))(jax.random.key(seed))
+        self.state = state.replace(params=jax.tree.map(jnp.array, params))
+        self.data, self.batch_size, self.done = jax.device_put(data), batch_size, 0
+        self.program = jax.jit(make_steps(model, tx, seed=seed), donate_argnums=0)
+
+    def run(self, steps: int, seed: int = 0) -> dict[str, float]:
+        """Seconds for that many further steps, of the clock and of all processors; the first call compiles."""
+        rows = order(len(self.data), seed, self.done * self.batch_size, (self.done + steps) * self.batch_size)
+        self.done += steps
+        rows = rows.astype(np.int32).reshape(steps, self.batch_size)
+        jax.block_until_ready(self.state)
+        start, used = time.perf_counter(), time.process_time()
+        for i in range(0, steps, CALL):
+            part = rows[i : i + CALL]
+            full = np.concatenate([part, np.zeros((CALL - len(part), self.batch_size), np.int32)])
+            self.state, metrics = self.program(self.state, self.data, full, np.int32(len(part)))
+        jax.block_until_ready((self.state, metrics))
+        return {"seconds": time.perf_counter() - start, "cpu": time.process_time() - used}
+
+
+def speed(options: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds a step of each model, blocks in turn."""
+    rng = np.random.default_rng(0)
+    values = {name: rng.random((1024, 28, 28, 3), dtype=np.float32) for name in NAMES}
+    data = Batch(values, {name: np.ones(1024, bool) for name in NAMES})
+    first = {name: x[: options.batch] for name, x in values.items()} if options.batch <= 1024 else None
+    if first is None:
+        raise ValueError(f"batch is {options.batch}, but must be at most 1024")
+    results = {}
+    with multivae(options) as theirs:
+        versions = theirs.ask("versions")
+        for name in options.models or CASES:
+            case = CASES[name]
+            answer, weights = theirs.fetch("model", seed=0, rate=1e-3, **case.request(options.latent))
+            params = params_of(case, options.latent, weights)
+            theirs.send("data", channels_first(first), "path")
+            off = check_same(case, options.latent, theirs, params, first)
+            ours = Ours(case.model(options.latent), params, data, 1e-3, options.batch)
+            row = measured(options, ours, theirs)
+            results[name] = {"parameters": answer["parameters"], "relative_difference": off, **row}
+            print(table({name: results[name]}, header=len(results) == 1), flush=True)
+            del ours
+    print("\n" + summary(results))
+    return {"versions": versions, "models": results}
+
+
+def measured(options: argparse.Namespace, ours: Ours, theirs: MultiVae) -> dict[str, Any]:
+    """Milliseconds a step in each block, of the clock and of processors; medians and their ratio."""
+    sides = {"multivae": lambda steps: theirs.ask("time", steps=steps), "ours": ours.run}
+    ours.run(1)  # compiles
+    steps = {}
+    for side, run in sides.items():
+        steps[side] = max(1, min(200, round(options.seconds / min(run(1)["seconds"] for _ in range(2)))))
+    if steps["ours"] > CALL:
+        steps["ours"] = -(-steps["ours"] // CALL) * CALL
+    blocks = [{side: run(steps[side]) for side, run in sides.items()} for _ in range(options.rounds)]
+    row: dict[str, Any] = {"steps_in_a_block": steps}
+    for side, n in steps.items():
+        row[f"{side}_ms"] = [round(1e3 * block[side]["seconds"] / n, 2) for block in blocks]
+        row[f"{side}_cpu_ms"] = round(1e3 * statistics.median(block[side]["cpu"] for block in blocks) / n, 2)
+        row[f"{side}_median_ms"] = statistics.median(row[f"{side}_ms"])
+    ratios = sorted(a / b for a, b in zip(row["multivae_ms"], row["ours_ms"], strict=True))
+    row["times_faster"] = round(row["multivae_median_ms"] / row["ours_median_ms"], 3)
+    row["times_faster_by_pair"] = [round(ratios[0], 3), round(ratios[-1], 3)]
+    row["times_less_cpu"] = round(row["multivae_cpu_ms"] / row["ours_cpu_ms"], 3)
+    return row
+
+
+def table(results: dict[str, Any], header: bool = True) -> str:
+    titles = "| model | MultiVae, ms a step | ours, ms a step | times faster (pairs) | times less processor time |"
+    lines = [titles, "|---|---|---|---|---|"] * header
+    for name, r in results.items():
+        theirs, ours = (
+            f"{r[f'{side}_median_ms']:.4g} ({min(r[f'{side}_ms']):.4g} to {max(r[f'{side}_ms']):.4g})"
+            for side in ("multivae", "ours")
+        )
+        low, high = r["times_faster_by_pair"]
+        faster = f"{r['times_faster']:.2f} ({low:.2f} to {high:.2f})"
+        lines.append(f"| {name} | {theirs} | {ours} | {faster} | {r['times_less_cpu']:.2f} |")
+    return "\n".join(lines)
+
+
+def summary(results: dict[str, Any]) -> str:
+    factors = [r["times_faster"] for r in results.values()]
+    return f"times faster: {min(factors):.2f} at least, {statistics.median(factors):.2f} in the median"
+
+
+def quality(options: argparse.Namespace) -> dict[str, Any]:
+    """Conditional coherence of both after the same training, by number of given views."""
+    view, label = CASES["MVTCAE"].model(options.latent).modalities["m0"], mm.Label(10)
+    modalities = dict.fromkeys(NAMES, view) | {"label": label}
+    source = mm.data.PolyDigits()
+    train, test = (load(source.source(split), modalities) for split in ("train", "test"))
+    judges, accuracy, results = {}, {}, {}
+    with multivae(options) as theirs:
+        versions = theirs.ask("versions")
+        data = EvalData(train, test, options.judges or theirs.folder / "judges")
+        for name in NAMES:
+            judges[name] = Classifier().fit(name, view, data, "label")
+            accuracy[name] = float(np.mean(judges[name].classes(test.values[name]) == test.values["label"]))
+        views = [Batch({n: x.values[n] for n in NAMES}, {n: x.present[n] for n in NAMES}) for x in (train, test)]
+        for name in options.models or TRAINED:
+            runs = [trained(TRAINED[name], options, seed, theirs, *views) for seed in range(options.seeds)]
+            judged = [{who: coherence(judges, made, test.values["label"]) for who, made in run.items()} for run in runs]
+            results[name] = {who: [run[who] for run in judged] for who in judged[0]}
+            print(quality_table({name: results[name]}), flush=True)
+    return {"versions": versions, "judges": accuracy, "models": results}
+
+
+Made = dict[tuple[str, ...], Arrays]  # what was generated, by what was given
+
+
+def trained(case: Case, options: argparse.Namespace, seed: int, theirs: MultiVae, train: Batch, test: Batch) -> Any:
+    """What both make of the test views after training."""
+    _, weights = theirs.fetch("model", seed=seed, rate=options.rate, **case.request(options.latent))
+    rows = order(len(train), seed, 0, options.steps * options.batch).reshape(options.steps, options.batch)
+    theirs.send("data", channels_first(train.values), "path")
+    print(f"{case.kind} {seed}: MultiVae ends at {theirs.send('train', {'rows': rows}, 'order')}", file=sys.stderr)
+    model = case.model(options.latent)
+    own = jax.jit(lambda key: model.init(key)[0])(jax.random.key(seed))
+    params = params_of(case, options.latent, weights) if options.same_start else own
+    ours = Ours(model, params, train, options.rate, options.batch, seed)
+    ours.run(options.steps, seed)
+    theirs.send("data", channels_first(test.values), "path")
+    made: dict[str, Made] = {"MultiVae": {}, "ours": {}}
+    for given in (g for count in range(1, len(NAMES)) for g in itertools.combinations(NAMES, count)):
+        _, answer = theirs.fetch("predict", given=given)
+        made["MultiVae"][given] = {name: np.moveaxis(x, 1, -1) for name, x in answer.items()}
+        parts = {name: test.values[name] for name in given}
+        own = generate(model, ours.state.variables, jax.random.key(seed), parts, len(test))
+        made["ours"][given] = {name: x for name, x in own.items() if name not in given}
+    return made
+
+
+def coherence(judges: dict[str, Any], made: Made, labels: np.ndarray) -> dict[str, float]:
+    """The share of the right class, by number of given views."""
+    right: dict[str, list[float]] = {}
+    for given, answers in made.items():
+        shares = [np.mean(judges[name].classes(x) == labels) for name, x in answers.items()]
+        right.setdefault(f"given_{len(given)}", []).extend(map(float, shares))
+    return {count: round(statistics.mean(shares), 4) for count, shares in right.items()}
+
+
+def quality_table(results: dict[str, Any]) -> str:
+    counts = [f"given_{i}" for i in range(1, len(NAMES))]
+    lines = [f"| model | by | {' | '.join(counts)} |", "|---|---|" + "---|" * len(counts)]
+    for name, sides in results.items():
+        for who, runs in sides.items():
+            cells = []
+            for count in counts:
+                shares = [run[count] for run in runs]
+                error = statistics.stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else float("nan")
+                cells.append(f"{statistics.mean(shares):.3f} ± {error:.3f}")
+            lines.append(f"| {name} | {who} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, function, cases in (("speed", speed, CASES), ("quality", quality, TRAINED)):
+        command = commands.add_parser(name, help=function.__doc__)
+        command.set_defaults(function=function)
+        command.add_argument("--torch-python", default=sys.executable, help="a Python that has torch and multivae")
+        command.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of PyTorch")
+        command.add_argument("--models", nargs="+", choices=list(cases), metavar="MODEL", help=", ".join(cases))
+        command.add_argument("--latent", type=int, default=64, help="half of them are private codes in MMVAE+")
+        command.add_argument("--batch", type=int, default=64)
+        command.add_argument("--out", type=Path, help="a JSON file for the result")
+        if function is speed:
+            command.add_argument("--rounds", type=int, default=7, help="pairs of blocks")
+            command.add_argument("--seconds", type=float, default=2.0, help="that a block lasts, or one step")
+        else:
+            command.add_argument("--steps", type=int, default=3000)
+            command.add_argument("--rate", type=float, default=1e-3)
+            command.add_argument("--seeds", type=int, default=3)
+            command.add_argument("--same-start", action="store_true", help="start both from MultiVae's weights")
+            command.add_argument("--judges", type=Path, help="a folder to keep trained judges in")
+    return parser.parse_args()
+
+
+def command_line() -> str:
+    """What was typed, without the paths of this machine."""
+    words = ["python", "benchmarks/versus_multivae.py", *sys.argv[1:]]
+    for flag, stand_in in (("--torch-python", "PYTHON"), ("--judges", "FOLDER"), ("--out", "FILE")):
+        if flag in words[:-1]:
+            words[words.index(flag) + 1] = stand_in
+    return shlex.join(words)
+
+
+def main() -> None:
+    options = arguments()
+    load_before = os.getloadavg()[0]
+    result = {
+        "command": command_line(),
+        "device": f"{jax.devices()[0].device_kind}, {platform.machine()}, {len(os.sched_getaffinity(0))} processors",
+        "load_before": load_before,
+    }
+    result |= options.function(options)
+    ours = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")}
+    result["versions"] = {"multivae_side": result["versions"], "our_side": ours | {"python": platform.python_version()}}
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
