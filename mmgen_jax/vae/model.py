@@ -119,7 +119,7 @@ class VAE(JointModel):
         return codes
 
     def decoded(self, params: Params, batch: Batch, key: Key, wanted: tuple[str, ...], code: Code) -> dict[str, Array]:
-        return self._decoded(params, wanted, self.codes(params, batch, key if code == "draw" else None))
+        return self.decode(params, self.codes(params, batch, key if code == "draw" else None), wanted)
 
     def decoded_from(
         self, params: Params, batch: Batch, key: Key, wanted: tuple[str, ...], start: Array
@@ -128,7 +128,7 @@ class VAE(JointModel):
         nothing = ~jnp.stack(list(batch.present.values())).any(0)[:, None]
         parts = dict(zip(codes, jnp.split(start, np.cumsum(sizes)[:-1], axis=-1), strict=True))
         chosen = {name: jnp.where(nothing, parts[name], code) for name, code in codes.items()}
-        return self._decoded(params, wanted, chosen)
+        return self.decode(params, chosen, wanted)
 
     def fit_prior(self, variables: Variables, data: Batch, prior: PriorFamily, key: Key) -> Fitted:
         """`prior` fitted to codes of `data` (a split in memory), for `sample(prior=...)`.
@@ -146,7 +146,8 @@ class VAE(JointModel):
         codes = jnp.concatenate(parts)[: len(data)]
         return Fitted(prior.fit(fold_name(key, "fit"), codes), prior)
 
-    def _decoded(self, params: Params, wanted: tuple[str, ...], codes: Mapping[str, Array]) -> dict[str, Array]:
+    def decode(self, params: Params, codes: Mapping[str, Array], wanted: tuple[str, ...]) -> dict[str, Array]:
+        """The modalities `wanted`, [B, *shape] each, from codes as `codes` returns them, without noise."""
         made = {}
         for name in wanted:
             code = jnp.concatenate([codes[""], codes[name]], axis=-1) if name in codes else codes[""]
