@@ -235,6 +235,21 @@ def test_a_prior_fitted_to_the_codes_makes_what_the_data_have():
     np.testing.assert_allclose(codes["b"], values["b"][:3, 1:], atol=1e-3)
 
 
+def test_codes_lead_back():
+    model, batch = vae(private={"vector": 2}), data(SMALL, present=0.6)
+    params, key = fresh(model), jax.random.key(1)
+    codes = model.codes(params, batch.masked(), None)
+    assert {name: code.shape for name, code in codes.items()} == {"": (4, 5), "vector": (4, 2)}
+    back = model.decode(params, codes, ("vector", "label"))
+    same = model.reconstruct({"params": params}, batch, key)
+    np.testing.assert_allclose(back["vector"], same["vector"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(back["label"], same["label"])
+    moved = model.decode(params, codes | {"vector": codes["vector"] + 1}, tuple(SMALL))
+    np.testing.assert_array_equal(moved["label"], back["label"])
+    assert float(jnp.abs(moved["vector"] - back["vector"]).min()) > 1e-4
+    assert list(model.decode(params, codes, ("label",))) == ["label"]
+
+
 def test_a_model_without_codes_says_so():
     nexus = Nexus(modalities=SMALL, latent=2, message=2, features=4)
     params = jax.jit(nexus.init)(jax.random.key(0))[0]
