@@ -1,0 +1,9 @@
+"""The plain bound on PolyDigits, by a product of experts that learns whom to believe (Cao & Fleet 2014).
+
+COMMAND   mmgen train experiments/polydigits_gpoe.py --workdir runs/polydigits_gpoe
+EXPECTED  the row gpoe of benchmarks/results/polydigits_table.md
+"""
+
+from polydigits import make
+
+experiment = make("gpoe")

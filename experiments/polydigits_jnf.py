@@ -1,0 +1,9 @@
+"""JNF on PolyDigits: a joint VAE first, then a flow for each view (Senellart et al. 2023, arXiv:2305.11832).
+
+COMMAND   mmgen train experiments/polydigits_jnf.py --workdir runs/polydigits_jnf
+EXPECTED  the row jnf of benchmarks/results/polydigits_table.md
+"""
+
+from polydigits import make
+
+experiment = make("jnf")

@@ -1,0 +1,9 @@
+"""mmJSD on PolyDigits: experts priced by their Jensen-Shannon divergence (Sutter et al. 2020, arXiv:2006.08242).
+
+COMMAND   mmgen train experiments/polydigits_mmjsd.py --workdir runs/polydigits_mmjsd
+EXPECTED  the row mmjsd of benchmarks/results/polydigits_table.md
+"""
+
+from polydigits import make
+
+experiment = make("mmjsd")

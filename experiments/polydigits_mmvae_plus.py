@@ -1,0 +1,9 @@
+"""MMVAE+ on PolyDigits: private codes that cannot serve as a short cut (Palumbo et al. 2023).
+
+COMMAND   mmgen train experiments/polydigits_mmvae_plus.py --workdir runs/polydigits_mmvae_plus
+EXPECTED  the row mmvae_plus of benchmarks/results/polydigits_table.md
+"""
+
+from polydigits import make
+
+experiment = make("mmvae_plus")

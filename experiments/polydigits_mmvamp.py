@@ -1,0 +1,9 @@
+"""MM-VAMP on PolyDigits: a VAE a view, drawn together by a prior of all experts (Sutter et al. 2024).
+
+COMMAND   mmgen train experiments/polydigits_mmvamp.py --workdir runs/polydigits_mmvamp
+EXPECTED  the row mmvamp of benchmarks/results/polydigits_table.md
+"""
+
+from polydigits import make
+
+experiment = make("mmvamp")

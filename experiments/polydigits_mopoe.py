@@ -1,0 +1,9 @@
+"""MoPoE on PolyDigits: a mixture of the products of all sets of views (Sutter et al. 2021, arXiv:2105.02470).
+
+COMMAND   mmgen train experiments/polydigits_mopoe.py --workdir runs/polydigits_mopoe
+EXPECTED  the row mopoe of benchmarks/results/polydigits_table.md
+"""
+
+from polydigits import make
+
+experiment = make("mopoe")
