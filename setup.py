@@ -11,7 +11,7 @@ EXTRAS = {
     "speech": ["espeakng-loader>=0.2.4"],
     # Preparing most catalogue sets of tensorflow-datasets; reading prepared ones needs no TensorFlow.
     "tf": ["tensorflow-cpu"],
-    "dev": ["chex>=0.1.90", "pytest>=8", "ruff>=0.6"],
+    "dev": ["chex>=0.1.90", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
 }
 EXTRAS["all"] = EXTRAS["digits"] + EXTRAS["speech"] + EXTRAS["dev"]
 

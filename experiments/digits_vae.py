@@ -2,7 +2,8 @@
 
 COMMAND   mmgen train experiments/digits_vae.py --workdir runs/digits && mmgen report runs/digits
 EXPECTED  2,500 steps in under 5 minutes on two quiet CPU cores, data, compilation, evaluation and report included;
-          label given image 0.94, text given image 0.93, image given label 1.00, clip given image 0.87
+          label given image 0.95, text given image 0.93, image given label 1.00, clip given image 0.91,
+          all five agree in 0.22 of samples out of nothing, in 0.79 with a prior fitted to the codes
 
 Mixture of products (MoPoE), with the single modalities and all of them together as the subsets: each modality alone
 must say enough for all others, which is what "given one, make the rest" asks for. A clip is the picture of the shared
@@ -13,7 +14,7 @@ import mmgen_jax as mm
 from mmgen_jax.data.builders.facts import DIGITS, VOCABULARY
 from mmgen_jax.nn.motion import MovingPicture
 
-START = 4  # numbers of that private code: 2 make clips follow the stated direction, but blur them
+START = 4  # numbers of that private code; with 2 it cannot say enough, and clips blur
 clip = (8, 32, 32, 1)
 modalities = {
     "image": mm.Image(28, 28, 1, fold=2, likelihood=mm.Laplace(0.2)),
@@ -49,7 +50,7 @@ experiment = mm.Experiment(
     log_every=20,
     save_every=500,
     evaluators=(
-        mm.evals.Coherence(subsets="single"),
+        mm.evals.Coherence(subsets="single", priors=(mm.vae.GaussianMixturePrior(),)),
         mm.evals.Facts(),
         mm.evals.Reconstruction(),
         mm.evals.Frechet(),

@@ -23,9 +23,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with an argument `golden_<area>` runs once for each .npz file of that area."""
+    """A test with an argument `golden_<area>` runs once for each .npz file of that area.
+
+    A test file may say with a function `reads(path) -> bool` which of them are about what it tests.
+    """
     for name in metafunc.fixturenames:
         if name.startswith("golden_"):
             area = name.removeprefix("golden_")
             files = sorted((metafunc.config.getoption("--golden") / area).glob("*.npz"))
+            files = list(filter(getattr(metafunc.module, "reads", None), files))
             metafunc.parametrize(name, files, ids=[f"{area}-{f.stem}" for f in files])

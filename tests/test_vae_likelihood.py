@@ -39,9 +39,6 @@ def fresh(model):
     return jax.jit(model.init)(jax.random.key(0))[0]
 
 
-estimate = jax.jit(log_likelihood, static_argnums=(0, 4), static_argnames=("given", "chunk"))
-
-
 def exact(params, batch, i, names):
     """log N of what is present of `names`: the shared loadings side by side, private ones for each alone."""
     there = [m for m in names if batch.present[m][i]]
@@ -65,7 +62,7 @@ def test_the_estimate_converges_to_the_closed_form(name):
     private = {} if name == "MMVAE" else {m: 1 for m in MODALITIES}
     model = VAE(modalities=MODALITIES, latent=2, private=private, objective=GAUSSIAN[name])
     params, batch = fresh(model), data()
-    found = estimate(model, params, batch, jax.random.key(1), 4000, chunk=500)
+    found = log_likelihood(model, params, batch, jax.random.key(1), 4000, chunk=500)
     truth = [exact(params, batch, i, MODALITIES) for i in range(4)]
     assert found.error.max() < 0.1
     np.testing.assert_allclose(found.value, truth, atol=5 * float(found.error.max()))
@@ -74,7 +71,7 @@ def test_the_estimate_converges_to_the_closed_form(name):
 def test_the_estimate_of_the_rest_given_some():
     model = VAE(modalities=MODALITIES, latent=2, objective=MVTCAE())
     params, batch = fresh(model), data()
-    found = estimate(model, params, batch, jax.random.key(1), 4000, given=("a",), chunk=500)
+    found = log_likelihood(model, params, batch, jax.random.key(1), 4000, given=("a",), chunk=500)
     for i in (0, 1, 3):  # of the third a is missing
         truth = exact(params, batch, i, MODALITIES) - (exact(params, batch, i, "a"))
         np.testing.assert_allclose(found.value[i], truth, atol=5 * float(found.error[i]) + 1e-4)
@@ -84,15 +81,15 @@ def test_the_estimate_of_the_rest_given_some():
 def test_what_is_not_there_at_all_has_probability_one():
     model = VAE(modalities=MODALITIES, latent=2, objective=JNF(fusion=JOINT, hidden=8))
     nothing = Batch(data().values, {m: np.zeros(4, bool) for m in MODALITIES})
-    found = estimate(model, fresh(model), nothing, jax.random.key(1), 3)
+    found = log_likelihood(model, fresh(model), nothing, jax.random.key(1), 3)
     np.testing.assert_array_equal(found.value, np.zeros(4))
 
 
 def test_chunks_change_nothing_and_errors_shrink_as_the_root():
     model = VAE(modalities=MODALITIES, latent=2, objective=MVTCAE())
-    one, other = (estimate(model, fresh(model), data(), jax.random.key(1), 300, chunk=c) for c in (7, 300))
+    one, other = (log_likelihood(model, fresh(model), data(), jax.random.key(1), 300, chunk=c) for c in (7, 300))
     np.testing.assert_allclose(one.value, other.value, rtol=1e-5)
-    more = estimate(model, fresh(model), data(), jax.random.key(1), 4800, chunk=500)
+    more = log_likelihood(model, fresh(model), data(), jax.random.key(1), 4800, chunk=500)
     np.testing.assert_allclose(more.error, one.error / 4, rtol=0.3)
 
 

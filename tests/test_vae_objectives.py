@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from mmgen_jax.modalities import Label, Vector
-from mmgen_jax.types import Batch, TrainState
+from mmgen_jax.types import Batch
 from mmgen_jax.vae import (
     CMVAE,
     CRMVAE,
@@ -139,6 +139,12 @@ def compiled(model: VAE):
 
 
 @functools.cache
+def compiled_loss(model: VAE):
+    """The loss [B] alone."""
+    return jax.jit(lambda params, batch, noise, step: model.loss(params, batch.masked(), noise, step)[0])
+
+
+@functools.cache
 def noise_of(model: VAE, n=4):
     batch = data(n).masked()
     return jax.jit(lambda p: model.objective.noise(jax.random.key(1), model.encode(p, batch)))(fresh(model))
@@ -177,7 +183,7 @@ def test_the_loss_of_an_example_does_not_depend_on_its_batch(kind):
             private={m: w[..., rows, :] for m, w in noise.private.items()},
             choice=noise.choice if noise.choice.shape[1] == 1 else noise.choice[:, rows],
         )
-        alone, _ = compiled(model)(fresh(model), data().take(rows), one, kind.step)
+        alone = compiled_loss(model)(fresh(model), data().take(rows), one, kind.step)
         np.testing.assert_allclose(alone[0], whole[i], rtol=5e-5)
 
 
@@ -232,22 +238,11 @@ def test_a_modality_that_is_missing_everywhere_is_as_if_the_model_had_none(kind)
 
 
 @pytest.mark.parametrize(("name", "field"), [(name, field) for name, kind in KINDS.items() for field in kind.changes])
-def test_every_field_changes_the_loss_or_its_gradient(name, field):
+def test_every_field_changes_the_loss(name, field):
     kind = KINDS[name]
     base, changed = vae(kind), vae(kind, dataclasses.replace(kind.objective, **{field: kind.changes[field]}))
-    outputs = []
-    for model in (base, changed):
-        noise = jax.jit(lambda p, m=model: m.objective.noise(jax.random.key(1), m.encode(p, data().masked())))(
-            fresh(model)
-        )
-        outputs.append(compiled(model)(fresh(model), data(), noise, kind.step))
-    (loss, grads), (other, others) = outputs
-    same = jax.tree.structure(grads) == jax.tree.structure(others)
-    differs = not same or any(
-        a.shape != b.shape or not np.allclose(a, b, atol=1e-6)
-        for a, b in zip(jax.tree.leaves((loss, grads)), jax.tree.leaves((other, others)), strict=True)
-    )
-    assert differs
+    ours, theirs = (compiled_loss(m)(fresh(m), data(), noise_of(m), kind.step) for m in (base, changed))
+    assert np.abs(ours - theirs).max() > 1e-3
 
 
 def test_the_table_has_every_field_of_every_objective():
@@ -261,27 +256,22 @@ def test_the_table_has_every_field_of_every_objective():
 
 
 def test_learning_and_sampling(kind):
-    model, tx = vae(kind), optax.adam(2e-2)
-    state = TrainState.create(model, tx, jax.random.key(0)).replace(step=jnp.asarray(kind.step))
-    complete = Batch(data(16).values, {m: np.ones(16, bool) for m in MODALITIES})
-
-    @jax.jit
-    def train(state):
-        def body(state, i):
-            state, metrics = model.step(tx, state, complete, jax.random.fold_in(jax.random.key(1), i))
-            return state, metrics["loss"]
-
-        return jax.lax.scan(body, state, jnp.arange(60))
-
-    state, losses = train(state)
-    assert np.isfinite(losses).all() and losses[-10:].mean() < losses[:10].mean()
+    model, params = vae(kind), fresh(vae(kind))
+    tx = optax.adam(2e-2)
+    opt, losses = tx.init(params), []
+    for _ in range(40):
+        each, grads = compiled(model)(params, data(), noise_of(model), kind.step)
+        updates, opt = tx.update(grads, opt, params)
+        params = optax.apply_updates(params, updates)
+        losses.append(float(each.mean()))
+    assert np.isfinite(losses).all() and losses[-1] < losses[0] - 0.1 * abs(losses[0])
     given = {"a": jnp.full(3, 0.5)}
-    made = model.sample(state.variables, jax.random.key(2), 2, given=given)
+    made = model.sample({"params": params}, jax.random.key(2), 2, given=given)
     assert {m: (x.shape, x.dtype) for m, x in made.items()} == {
         m: ((2, *v.shape), v.dtype) for m, v in MODALITIES.items()
     }
     np.testing.assert_array_equal(made["a"], np.full((2, 3), 0.5, np.float32))
-    joint = model.sample(state.variables, jax.random.key(2), 2)
+    joint = model.sample({"params": params}, jax.random.key(2), 2)
     assert all(np.isfinite(x).all() for x in joint.values())
 
 

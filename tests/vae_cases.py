@@ -14,6 +14,11 @@ LIKELIHOODS = {"normal": Normal, "laplace": Laplace}
 HEADS = ("mu", "style_mu", "logvar", "style_logvar")  # the order of the two halves of an encoder's output
 
 
+def of_models(*names):
+    """Whether a file is of one of these models: what a test file's `reads` may be."""
+    return lambda path: Case(path).model_name in names
+
+
 class Hidden(nn.Module):
     """The reference's hidden layer: tanh(x W + b)."""
 

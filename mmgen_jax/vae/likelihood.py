@@ -12,6 +12,7 @@ error of the logarithm by the delta method: an honest one only while the largest
 
 from __future__ import annotations
 
+import functools
 import math
 
 import flax.struct
@@ -58,13 +59,14 @@ def log_weights(
     return total
 
 
+@functools.partial(jax.jit, static_argnames=("model", "samples", "given", "chunk"))
 def log_likelihood(
     model: VAE, params: Params, batch: Batch, key: Key, samples: int, *, given: tuple[str, ...] = (), chunk: int = 10
 ) -> Estimate:
     """Equation (1) with K = `samples`: log p of what is present, in nats; with `given`, (3) of all else given those.
 
-    Parts that are not present make it a marginal. In expectation (1) is a lower bound. `chunk` draws are decoded at
-    once; memory beyond that grows by one number for each draw and example.
+    Compiled once for each model and K. Parts that are not present make it a marginal. In expectation (1) is a lower
+    bound. `chunk` draws are decoded at once; memory beyond that grows by one number for each draw and example.
 
     Raises ValueError if `samples` or `chunk` is not positive or `given` names no modality.
     """
