@@ -24,7 +24,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmgen_jax.nn.conv import conv, double, halve, windows
+from mmgen_jax.nn.conv import batch_last, conv, double, double_last, halve, halve_last, windows
 from mmgen_jax.types import Array
 
 leaky = functools.partial(nn.leaky_relu, negative_slope=0.2)
@@ -35,20 +35,26 @@ class Conv3(nn.Module):
 
     stride: 2 halves n, rounding up.
     size: what n doubles to instead (see `nn.conv.double`).
+    last: whether x and the result are [C, *n, B]; not with stride 1.
     """
 
     features: int
     stride: int = 1
     size: tuple[int, ...] | None = None
+    last: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        d, channels = x.ndim - 2, x.shape[-1]
+        d, channels = x.ndim - 2, x.shape[0 if self.last else -1]
         # Stored flat, as in `ConvOnCells`: that is much faster to compile.
         flat = self.param("kernel", nn.initializers.lecun_normal(), (3**d * channels, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        x, kernel = x.astype(self.dtype), flat.astype(self.dtype).reshape(*(3,) * d, channels, self.features)
+        x, flat = x.astype(self.dtype), flat.astype(self.dtype)
+        if self.last:
+            y = halve_last(x, flat) if self.size is None else double_last(x, flat, self.size)
+            return y + jnp.broadcast_to(bias.reshape(-1, *(1,) * (d + 1)), y.shape)
+        kernel = flat.reshape(*(3,) * d, channels, self.features)
         if self.size is not None:
             y = double(x, kernel, self.size)
         else:
@@ -67,8 +73,11 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        last = batch_last()
+        x = x.swapaxes(0, -1) if last else x
         for features in (32, 64, 128):
-            x = nn.relu(Conv3(features, stride=2, dtype=self.dtype)(x))
+            x = nn.relu(Conv3(features, stride=2, last=last, dtype=self.dtype)(x))
+        x = x.swapaxes(0, -1) if last else x
         x = x.reshape(x.shape[0], -1)
         return nn.relu(nn.Dense(self.hidden, dtype=self.dtype)(x)) if self.hidden else x
 
@@ -83,9 +92,12 @@ class ConvDecoder(nn.Module):
     def __call__(self, z: Array) -> Array:
         *sizes, smallest = halved(self.shape[:-1], 3)
         x = nn.relu(nn.Dense(math.prod(smallest) * 128, dtype=self.dtype)(z)).reshape(z.shape[0], *smallest, 128)
+        last = batch_last()
+        x = x.swapaxes(0, -1) if last else x
         for features, size in zip((64, 32), sizes[:0:-1], strict=True):
-            x = nn.relu(Conv3(features, size=size, dtype=self.dtype)(x))
-        return Conv3(self.shape[-1], size=sizes[0], dtype=self.dtype)(x)
+            x = nn.relu(Conv3(features, size=size, last=last, dtype=self.dtype)(x))
+        x = Conv3(self.shape[-1], size=sizes[0], last=last, dtype=self.dtype)(x)
+        return x.swapaxes(0, -1) if last else x
 
 
 class ResidualBlock(nn.Module):
