@@ -1,7 +1,7 @@
 """CMVAE on PolyDigits: MMVAE+ with clusters of shared codes (Palumbo et al. 2024).
 
 COMMAND   mmgen train experiments/polydigits_cmvae.py --workdir runs/polydigits_cmvae
-EXPECTED  the row cmvae of benchmarks/results/polydigits_table.md
+EXPECTED  what `polydigits.py` says; `python experiments/polydigits_table.py` compares it with the others
 """
 
 from polydigits import make

@@ -1,7 +1,7 @@
 """CRMVAE on PolyDigits: views made of the product of experts and of each (Suzuki & Matsuo 2023).
 
 COMMAND   mmgen train experiments/polydigits_crmvae.py --workdir runs/polydigits_crmvae
-EXPECTED  the row crmvae of benchmarks/results/polydigits_table.md
+EXPECTED  what `polydigits.py` says; `python experiments/polydigits_table.py` compares it with the others
 """
 
 from polydigits import make

@@ -1,7 +1,7 @@
 """JNF on PolyDigits: a joint VAE first, then a flow for each view (Senellart et al. 2023, arXiv:2305.11832).
 
 COMMAND   mmgen train experiments/polydigits_jnf.py --workdir runs/polydigits_jnf
-EXPECTED  the row jnf of benchmarks/results/polydigits_table.md
+EXPECTED  what `polydigits.py` says; `python experiments/polydigits_table.py` compares it with the others
 """
 
 from polydigits import make

@@ -1,7 +1,7 @@
 """mmJSD on PolyDigits: experts priced by their Jensen-Shannon divergence (Sutter et al. 2020, arXiv:2006.08242).
 
 COMMAND   mmgen train experiments/polydigits_mmjsd.py --workdir runs/polydigits_mmjsd
-EXPECTED  the row mmjsd of benchmarks/results/polydigits_table.md
+EXPECTED  what `polydigits.py` says; `python experiments/polydigits_table.py` compares it with the others
 """
 
 from polydigits import make

@@ -1,7 +1,7 @@
 """MM-VAMP on PolyDigits: a VAE a view, drawn together by a prior of all experts (Sutter et al. 2024).
 
 COMMAND   mmgen train experiments/polydigits_mmvamp.py --workdir runs/polydigits_mmvamp
-EXPECTED  the row mmvamp of benchmarks/results/polydigits_table.md
+EXPECTED  what `polydigits.py` says; `python experiments/polydigits_table.py` compares it with the others
 """
 
 from polydigits import make

@@ -1,7 +1,7 @@
 """The masked bound on PolyDigits, with experts that attend to one another (Hirt et al. 2024).
 
 COMMAND   mmgen train experiments/polydigits_self_attention.py --workdir runs/polydigits_self_attention
-EXPECTED  the row self_attention of benchmarks/results/polydigits_table.md
+EXPECTED  what `polydigits.py` says; `python experiments/polydigits_table.py` compares it with the others
 """
 
 from polydigits import make

@@ -1,7 +1,6 @@
 """Every objective on PolyDigits at an equal number of steps, as one table.
 
 COMMAND   python experiments/polydigits_table.py --workdir runs/polydigits --out benchmarks/results/polydigits_table.md
-EXPECTED  that table
 
 Each objective has a run directory of its own in the workdir, and goes on from its checkpoint when the command is given
 again; what is measured of it stands in its evaluation.json. The judges are trained once, for all of them.
@@ -145,7 +144,7 @@ def page(rows: Mapping[str, Values], steps: int, seconds: float) -> str:
         [
             f"# PolyDigits: every objective after {steps:,} steps\n",
             f"    {shlex.join(['python', *sys.argv])}\n",
-            f"{device}; jax {jax.__version__}; {seconds / 60:.0f} minutes.\n",
+            f"{device}; jax {jax.__version__}; the last session took {seconds / 60:.1f} minutes.\n",
             f"{table(rows)}\n",
             *(f"* {note}" for note in notes),
             "",
