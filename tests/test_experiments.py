@@ -1,4 +1,4 @@
-"""Every file of experiments/ trains: two steps of its own model, on a few made-up examples."""
+"""The files of experiments/ train: two steps of their own models, on a few made-up examples."""
 
 import dataclasses
 import runpy
@@ -36,8 +36,12 @@ def smaller(model):
     return dataclasses.replace(model, modalities=first, **({"private": private} if private else {}))
 
 
+# The files of PolyDigits differ in their objective alone, each of which has tests of its own: one of each kind trains.
+TRAINED = [f for f in FILES if not f.stem.startswith("polydigits_") or f.stem[11:] in ("mvtcae", "mmvae_plus", "mhvae")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", FILES, ids=[f.stem for f in FILES])
+@pytest.mark.parametrize("path", TRAINED, ids=[f.stem for f in TRAINED])
 def test_two_steps_from_the_file_to_a_sample(path, tmp_path):
     experiment = mm.load_experiment(path)
     experiment = dataclasses.replace(experiment, model=smaller(experiment.model))
