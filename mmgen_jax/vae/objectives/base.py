@@ -90,7 +90,6 @@ class Bound(Objective):
         gradient (Roeder et al. 2017, arXiv:1703.09194): no noise where the posterior is exact.
     """
 
-    fusion: Fusion
     beta: Schedule = 1.0
     free_bits: float = 0.0
     sticking: bool = False

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from mmgen_jax.types import Array, Key, Params
-from mmgen_jax.vae.fusion import Fusion, MixtureOfExperts
+from mmgen_jax.vae.fusion import MixtureOfExperts
 from mmgen_jax.vae.latent import Distribution, Family, Inference, Mixture, Noise, distribution
 from mmgen_jax.vae.networks import Networks
 from mmgen_jax.vae.objectives.base import Objective, Prior, Terms
@@ -53,7 +53,7 @@ class ImportanceBound(Objective):
     family: of posteriors and priors.
     """
 
-    fusion: Fusion = MixtureOfExperts()
+    fusion = MixtureOfExperts()  # the posterior of (1): not to be chosen
     samples: int = 10
     estimator: Literal["iwae", "sticking", "dreg"] = "dreg"
     tight: bool = False

@@ -14,7 +14,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from mmgen_jax.types import Array, Key, Params
-from mmgen_jax.vae.fusion import Fusion, MixtureOfExperts
+from mmgen_jax.vae.fusion import MixtureOfExperts
 from mmgen_jax.vae.latent import Inference, Mixture, Noise
 from mmgen_jax.vae.networks import Networks
 from mmgen_jax.vae.objectives.base import Objective, Terms
@@ -25,7 +25,7 @@ from mmgen_jax.vae.schedules import Schedule, at
 class MMVAMP(Objective):
     """Equation (1). The divergence has no closed form and is estimated at z_m."""
 
-    fusion: Fusion = MixtureOfExperts()
+    fusion = MixtureOfExperts()  # the prior of (1): not to be chosen
     beta: Schedule = 1.0
     beta_private: float = 1.0
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.types import Array, Key, Params
-from mmgen_jax.vae.fusion import Fusion, ProductOfExperts, membership, product, subsets_of
+from mmgen_jax.vae.fusion import ProductOfExperts, membership, product, subsets_of
 from mmgen_jax.vae.latent import Inference, Noise
 from mmgen_jax.vae.networks import Networks
 from mmgen_jax.vae.objectives.base import Bound, Terms
@@ -33,7 +33,7 @@ class MVAE(Bound):
         the loss of an example depend on its batch.
     """
 
-    fusion: Fusion = ProductOfExperts(prior=True, eps=0.0)
+    fusion = ProductOfExperts(prior=True, eps=0.0)  # q_S of (1): not to be chosen
     beta_private: float = 1.0
     singles: bool = True
     subsets: int = 0
