@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from vae_cases import Case, Output, assert_close, assert_gradients, decoder, heads, layer, of_models
+from vae_cases import Case, Output, assert_close, assert_gradients, decoder, heads, layer, of_models, random_batch
 
 from mmgen_jax.modalities import Image, Label, Normal, Text, Vector
 from mmgen_jax.types import Batch, TrainState
@@ -109,18 +109,6 @@ def cvae(modalities=None, target="vector", **fields) -> CVAE:
     return CVAE(modalities=modalities or SMALL, target=target, **{"latent": 5, "features": 8, **fields})
 
 
-def data(modalities, n=4, seed=0, present=1.0) -> Batch:
-    rng = np.random.default_rng(seed)
-
-    def values(m):
-        if m.dtype == np.float32:
-            return rng.random((n, *m.shape)).astype(np.float32)
-        return rng.integers(2 if m.shape else 0, 3, (n, *m.shape)).astype(np.int32)
-
-    there = {name: rng.random(n) < present for name in modalities}
-    return Batch({name: values(m) for name, m in modalities.items()}, there)
-
-
 @functools.cache
 def moved(model: CVAE):
     """Parameters that say something: those of the last layers of a fresh attention are zero."""
@@ -134,7 +122,7 @@ def losses(model, params, batch, noise, step=STEP):
 
 @pytest.mark.parametrize("target", ["text", "vector"])
 def test_what_is_missing_changes_nothing_to_the_bit(target):
-    model, batch, other = cvae(EVERYTHING, target), data(EVERYTHING), data(EVERYTHING, seed=9).values
+    model, batch, other = cvae(EVERYTHING, target), random_batch(EVERYTHING), random_batch(EVERYTHING, seed=9).values
     params = moved(model)
     for i, name in enumerate(model.conditions):
         batch.present[name][:] = [True, i == 1, False, i != 1]  # all, one, none, and all but one of the conditions
@@ -163,7 +151,7 @@ def test_what_is_missing_changes_nothing_to_the_bit(target):
 
 
 def test_the_batch_loss_is_that_of_its_examples_one_by_one():
-    model, batch = cvae(), data(SMALL, present=0.7)
+    model, batch = cvae(), random_batch(SMALL, present=0.7)
     params, noise = moved(model), jax.random.normal(jax.random.key(1), (4, model.latent))
     whole = losses(model, params, batch, noise)
     for i in range(4):
@@ -191,14 +179,14 @@ def test_the_batch_loss_is_that_of_its_examples_one_by_one():
 )
 def test_every_field_changes_the_loss(change):
     changed = dataclasses.replace(cvae(), **change)
-    before, after = (losses(model, moved(model), data(SMALL), jax.random.key(1)) for model in (cvae(), changed))
+    before, after = (losses(model, moved(model), random_batch(SMALL), jax.random.key(1)) for model in (cvae(), changed))
     assert float(jnp.abs(before - after).min()) > 1e-4 and after.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("target", EVERYTHING)
 def test_the_target_is_made_of_any_of_the_conditions_and_these_come_back_unchanged(target):
     model, key = cvae(EVERYTHING, target), jax.random.key(2)
-    variables, given = {"params": moved(model)}, data(EVERYTHING, 3).values
+    variables, given = {"params": moved(model)}, random_batch(EVERYTHING, 3).values
     for names in ((), model.conditions[:1], model.conditions[1:], model.conditions):
         made = model.sample(variables, key, 3, given={name: given[name] for name in names})
         assert list(made) == [name for name in EVERYTHING if name in (target, *names)]
@@ -224,7 +212,7 @@ def test_conditions_and_noise_move_what_is_made():
 
 
 def test_a_batch_gives_each_example_its_own_parts():
-    model, rows = cvae(), data(SMALL, 3)
+    model, rows = cvae(), random_batch(SMALL, 3)
     there = {"vector": np.arange(3) < 1, "label": np.arange(3) < 2, "pose": np.arange(3) < 2}
     given = Batch(rows.values, there)
     made = model.sample({"params": moved(model)}, jax.random.key(1), 3, given=given)["vector"]
@@ -237,7 +225,7 @@ def test_a_batch_gives_each_example_its_own_parts():
 
 
 def test_reconstruction_looks_at_the_target_and_without_it_is_the_mean_given_the_conditions():
-    model, batch = cvae(), data(SMALL)
+    model, batch = cvae(), random_batch(SMALL)
     params = moved(model)
     q, p, c = jax.jit(model.encode)(params, batch)
     without = Batch(batch.values, {**batch.present, "vector": np.zeros(4, bool)})
@@ -255,7 +243,7 @@ def test_reconstruction_looks_at_the_target_and_without_it_is_the_mean_given_the
             {"targets": ("vector", "label")},
             r"'label' cannot be made: this model makes only 'vector', given any of \['label', 'pose'\]",
         ),
-        ({"targets": ("label",), "given": data(SMALL, 2)}, "'label' cannot be made"),
+        ({"targets": ("label",), "given": random_batch(SMALL, 2)}, "'label' cannot be made"),
         ({"targets": ("smell",)}, "'smell' is no modality of this model"),
         ({"given": {"smell": np.zeros(3)}}, "'smell' is no modality of this model"),
         ({"given": {"label": np.zeros(3)}}, r"given\['label'\] has shape \(3,\)"),
@@ -327,7 +315,7 @@ def test_importance_sampling_converges_to_the_closed_form_of_a_linear_gaussian_m
         condition_network=SideBySide(("w", "x")),
         prior_network=Affine(2, constant=True) if learn_prior else None,
     )  # fmt: skip
-    params, batch = jax.jit(model.init)(jax.random.key(0))[0], data(modalities, n=3)
+    params, batch = jax.jit(model.init)(jax.random.key(0))[0], random_batch(modalities, n=3)
     batch.present["w"][1], batch.present["y"][2] = False, False
     estimate = jax.jit(model.log_likelihood, static_argnums=3)(params, batch, jax.random.key(1), 50_000)
     weights, bias = (np.asarray(params["decoders"]["y"]["Dense_0"][leaf], np.float64) for leaf in ("kernel", "bias"))
@@ -347,4 +335,4 @@ def test_importance_sampling_converges_to_the_closed_form_of_a_linear_gaussian_m
 
 def test_the_likelihood_refuses_no_samples():
     with pytest.raises(ValueError, match="samples is 0 and chunk is 10, but both must be at least 1"):
-        cvae().log_likelihood({}, data(SMALL), jax.random.key(0), 0)
+        cvae().log_likelihood({}, random_batch(SMALL), jax.random.key(0), 0)

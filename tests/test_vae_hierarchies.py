@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from vae_cases import Hidden
+from vae_cases import Hidden, random_batch
 
 from mmgen_jax.modalities import Audio, Image, Label, Text, Vector, Video
 from mmgen_jax.types import Batch, TrainState
@@ -38,18 +38,6 @@ each_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 STEP = np.zeros((), np.int32)
 
 
-def data(modalities, n=4, seed=0, present=1.0):
-    rng = np.random.default_rng(seed)
-
-    def values(m):
-        if m.dtype == np.float32:
-            return rng.random((n, *m.shape)).astype(np.float32)
-        return rng.integers(2 if m.shape else 0, 3, (n, *m.shape)).astype(np.int32)
-
-    there = {name: rng.random(n) < present for name in modalities}
-    return Batch({name: values(m) for name, m in modalities.items()}, there)
-
-
 @functools.cache
 def fresh(model):
     return jax.jit(model.init)(jax.random.key(0))[0]
@@ -76,9 +64,9 @@ def noise_for(model, n=4, seed=1):
 @each_model
 def test_what_is_missing_changes_nothing_to_the_bit(model):
     model = dataclasses.replace(model, modalities={**SMALL, "text": EVERYTHING["text"]})
-    params, batch = fresh(model), data(model.modalities, present=0.5)
+    params, batch = fresh(model), random_batch(model.modalities, present=0.5)
     batch.present["vector"][:] = [True, False, False, True]
-    other = data(model.modalities, seed=9)
+    other = random_batch(model.modalities, seed=9)
 
     def hide(name, x):
         there = batch.present[name]
@@ -97,7 +85,7 @@ def test_what_is_missing_changes_nothing_to_the_bit(model):
 
 @each_model
 def test_where_nothing_is_present_there_is_nothing_to_learn(model):
-    batch = data(SMALL, present=0.0)
+    batch = random_batch(SMALL, present=0.0)
     loss, grads = jax.jit(jax.value_and_grad(lambda p: losses(model, p, batch, noise_for(model)).mean()))(fresh(model))
     np.testing.assert_allclose(loss, 0, atol=1e-5)
     jax.tree.map(lambda g: np.testing.assert_allclose(g, 0, atol=1e-5), grads)
@@ -105,7 +93,7 @@ def test_where_nothing_is_present_there_is_nothing_to_learn(model):
 
 @each_model
 def test_the_order_of_modalities_does_not_matter(model):
-    batch, noise = data(SMALL, present=0.7), noise_for(model)
+    batch, noise = random_batch(SMALL, present=0.7), noise_for(model)
     turned = dataclasses.replace(model, modalities=dict(reversed(SMALL.items())))
     if isinstance(model, MHVAE):
         sets = [frozenset(s) for s in subsets_of(tuple(SMALL))]
@@ -120,7 +108,7 @@ def test_the_order_of_modalities_does_not_matter(model):
 @pytest.mark.parametrize("name", [name for name in MODELS if "adapted" not in name])
 def test_the_loss_of_a_batch_is_that_of_its_examples_one_by_one(name):
     model = MODELS[name]
-    batch, noise = data(SMALL, present=0.7), noise_for(model)
+    batch, noise = random_batch(SMALL, present=0.7), noise_for(model)
     whole = losses(model, fresh(model), batch, noise)
     for i in range(4):
         at = slice(i, i + 1)
@@ -161,8 +149,8 @@ def test_the_loss_of_a_batch_is_that_of_its_examples_one_by_one(name):
 def test_every_field_changes_the_loss(name, change):
     base = MODELS[name]
     changed = dataclasses.replace(base, **change)
-    before = losses(base, fresh(base), data(SMALL), noise_for(base))
-    after = losses(changed, fresh(changed), data(SMALL), noise_for(changed))
+    before = losses(base, fresh(base), random_batch(SMALL), noise_for(base))
+    after = losses(changed, fresh(changed), random_batch(SMALL), noise_for(changed))
     assert float(jnp.abs(before - after).max()) > 1e-4
 
 
@@ -170,7 +158,7 @@ def test_every_field_changes_the_loss(name, change):
 def test_samples_have_their_modalities_shapes_and_dtypes_and_what_is_given_is_unchanged(name):
     model = dataclasses.replace(MODELS[name], modalities=EVERYTHING)
     variables = {"params": fresh(model)}
-    given = {name: data(EVERYTHING).values[name][:2] for name in ("image", "label")}
+    given = {name: random_batch(EVERYTHING).values[name][:2] for name in ("image", "label")}
     for known in ({}, given):
         made = model.sample(variables, jax.random.key(1), 2, given=known)
         assert list(made) == list(EVERYTHING)
@@ -179,7 +167,7 @@ def test_samples_have_their_modalities_shapes_and_dtypes_and_what_is_given_is_un
             assert np.isfinite(made[name]).all()
             if name in known:
                 np.testing.assert_array_equal(made[name], known[name])
-    again = model.reconstruct(variables, data(EVERYTHING, present=0.5), jax.random.key(2))
+    again = model.reconstruct(variables, random_batch(EVERYTHING, present=0.5), jax.random.key(2))
     assert {name: x.shape for name, x in again.items()} == {n: (4, *m.shape) for n, m in EVERYTHING.items()}
 
 
@@ -188,7 +176,7 @@ def test_what_is_given_moves_what_is_made_and_a_batch_of_parts_is_the_parts(mode
     variables, key = {"params": fresh(model)}, jax.random.key(1)
     one, two = (model.sample(variables, key, 4, given={"vector": np.full(3, x, np.float32)}) for x in (0.0, 5.0))
     assert np.abs(one["other"] - two["other"]).max() > 1e-4
-    batch = data(SMALL)
+    batch = random_batch(SMALL)
     batch.present["label"][:] = batch.present["other"][:] = False
     parts = model.sample(variables, key, 4, given=batch)
     alone = model.sample(variables, key, 4, given={"vector": batch.values["vector"]})
@@ -202,7 +190,7 @@ def test_a_small_model_learns(model):
     step = jax.jit(functools.partial(model.step, tx))
     seen = []
     for i in range(50):
-        state, metrics = step(state, data(SMALL, n=64), jax.random.fold_in(jax.random.key(1), i))
+        state, metrics = step(state, random_batch(SMALL, n=64), jax.random.fold_in(jax.random.key(1), i))
         seen.append(float(metrics["loss"]))
     assert np.isfinite(seen).all() and np.mean(seen[-5:]) < 0.9 * np.mean(seen[:5])
 
@@ -212,7 +200,7 @@ def test_bfloat16_computes_low_and_keeps_float32(model):
     low = dataclasses.replace(model, dtype="bfloat16")
     params, noise = fresh(low), noise_for(model)
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    ours, exact = (losses(m, params, data(SMALL), noise) for m in (low, model))
+    ours, exact = (losses(m, params, random_batch(SMALL), noise) for m in (low, model))
     assert ours.dtype == jnp.float32 and not np.array_equal(ours, exact)
     np.testing.assert_allclose(ours, exact, rtol=0.05)
 

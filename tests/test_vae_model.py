@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from vae_cases import random_batch
 
 from mmgen_jax.modalities import Image, Label, Text, Vector
 from mmgen_jax.types import Batch, TrainState
@@ -36,18 +37,6 @@ SMALL = {name: EVERYTHING[name] for name in ("label", "vector")}
 STEP = np.zeros((), np.int32)
 
 
-def data(modalities, n=4, seed=0, present=1.0):
-    rng = np.random.default_rng(seed)
-
-    def values(m):
-        if m.dtype == np.float32:
-            return rng.random((n, *m.shape)).astype(np.float32)
-        return rng.integers(2 if m.shape else 0, 3, (n, *m.shape)).astype(np.int32)
-
-    there = {name: rng.random(n) < present for name in modalities}
-    return Batch({name: values(m) for name, m in modalities.items()}, there)
-
-
 def vae(objective=None, modalities=None, **fields) -> VAE:
     return VAE(modalities=modalities or SMALL, latent=5, objective=objective or MVTCAE(), **fields)
 
@@ -72,9 +61,9 @@ def expand(there, x):
 def test_what_is_missing_changes_nothing_to_the_bit_in_any_modality(objective):
     model = vae(objective, EVERYTHING, private={"vector": 2})
     params = fresh(model)
-    batch = data(EVERYTHING, present=0.5)
+    batch = random_batch(EVERYTHING, present=0.5)
     batch.present["vector"][:] = [True, False, False, True]
-    other = data(EVERYTHING, seed=9)
+    other = random_batch(EVERYTHING, seed=9)
     hidden = Batch(
         {m: np.where(expand(batch.present[m], x), x, other.values[m]) for m, x in batch.values.items()}, batch.present
     )
@@ -93,15 +82,15 @@ def test_every_field_of_the_model_changes_the_loss(change):
     base = vae(private={"vector": 2})
     changed = dataclasses.replace(base, **change)
     params = fresh(base) if "weights" in change else fresh(changed)
-    before = losses(base, fresh(base), data(SMALL), jax.random.key(1))
-    assert float(jnp.abs(before - losses(changed, params, data(SMALL), jax.random.key(1))).min()) > 1e-4
+    before = losses(base, fresh(base), random_batch(SMALL), jax.random.key(1))
+    assert float(jnp.abs(before - losses(changed, params, random_batch(SMALL), jax.random.key(1))).min()) > 1e-4
 
 
 def test_weights_may_follow_the_step():
-    model, params = vae(weights={"label": Ramp(0.5, 2.0, 10)}), fresh(vae())
+    model, params, batch = vae(weights={"label": Ramp(0.5, 2.0, 10)}), fresh(vae()), random_batch(SMALL)
     for step, weight in ((0, 0.5), (5, 1.25), (30, 2.0)):
         fixed = vae(weights={"label": weight})
-        ours, expected = (losses(m, params, data(SMALL), jax.random.key(1), np.int32(step)) for m in (model, fixed))
+        ours, expected = (losses(m, params, batch, jax.random.key(1), np.int32(step)) for m in (model, fixed))
         np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
 
@@ -118,7 +107,7 @@ def test_the_second_stage_moves_nothing_of_the_first(objective):
     before = []
     for i in range(5):
         before.append(state.params)
-        state, metrics = step(state, data(SMALL), jax.random.key(i))
+        state, metrics = step(state, random_batch(SMALL), jax.random.key(i))
         assert np.isfinite(metrics["loss"])
 
     def moved(group, first, second):
@@ -143,7 +132,7 @@ def test_given_modalities_move_what_is_made():
         ({"given": {"smell": np.zeros(3)}}, r"'smell' is no modality of this model, which has \['label', 'vector'\]"),
         ({"targets": ("smell",)}, "'smell' is no modality"),
         (
-            {"given": data(SMALL)},
+            {"given": random_batch(SMALL)},
             r"given is a batch of \d+ with \['label', 'vector'\], but must have .* and 2 examples",
         ),
         ({"given": {"vector": np.zeros(4)}}, r"given\['vector'\] has shape \(4,\), but must have \(3,\) or \(2, 3\)"),
@@ -190,7 +179,7 @@ def test_bfloat16_computes_low_and_keeps_float32():
     model = vae(dtype="bfloat16")
     params = fresh(model)
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    low, high = (losses(m, params, data(SMALL), jax.random.key(1)) for m in (model, vae()))
+    low, high = (losses(m, params, random_batch(SMALL), jax.random.key(1)) for m in (model, vae()))
     assert low.dtype == jnp.float32 and not np.array_equal(low, high)
     np.testing.assert_allclose(low, high, rtol=0.05)
 
@@ -236,7 +225,7 @@ def test_a_prior_fitted_to_the_codes_makes_what_the_data_have():
 
 
 def test_codes_lead_back():
-    model, batch = vae(private={"vector": 2}), data(SMALL, present=0.6)
+    model, batch = vae(private={"vector": 2}), random_batch(SMALL, present=0.6)
     params, key = fresh(model), jax.random.key(1)
     codes = model.codes(params, batch.masked(), None)
     assert {name: code.shape for name, code in codes.items()} == {"": (4, 5), "vector": (4, 2)}
@@ -254,7 +243,7 @@ def test_a_model_without_codes_says_so():
     nexus = Nexus(modalities=SMALL, latent=2, message=2, features=4)
     params = jax.jit(nexus.init)(jax.random.key(0))[0]
     model = vae()
-    data_ = data(SMALL, n=8)
+    data_ = random_batch(SMALL, n=8)
     prior = model.fit_prior({"params": fresh(model)}, data_, GaussianMixturePrior(components=1), jax.random.key(0))
     with pytest.raises(ValueError, match="Nexus has no codes that a prior could be fitted to"):
         nexus.sample({"params": params}, jax.random.key(0), 2, prior=prior)

@@ -14,6 +14,19 @@ LIKELIHOODS = {"normal": Normal, "laplace": Laplace}
 HEADS = ("mu", "style_mu", "logvar", "style_logvar")  # the order of the two halves of an encoder's output
 
 
+def random_batch(modalities, n=4, seed=0, present=1.0) -> Batch:
+    """Made-up values of any modalities, each present with that probability."""
+    rng = np.random.default_rng(seed)
+
+    def values(m):
+        if m.dtype == np.float32:
+            return rng.random((n, *m.shape)).astype(np.float32)
+        return rng.integers(2 if m.shape else 0, 3, (n, *m.shape)).astype(np.int32)
+
+    there = {name: rng.random(n) < present for name in modalities}
+    return Batch({name: values(m) for name, m in modalities.items()}, there)
+
+
 def of_models(*names):
     """Whether a file is of one of these models: what a test file's `reads` may be."""
     return lambda path: Case(path).model_name in names

@@ -4,18 +4,16 @@
     loss         = -log p(y | z, c) + beta KL(q(z | y, x) || p(z | c)),    z ~ q(z | y, x)                    (2)
     generation     z ~ p(z | c),    y ~ p(y | z, c)                                                           (3)
     log p(y | x) ~ log 1/K sum_k W_k,    W_k = p(y | z_k, c) p(z_k | c) / q(z_k | y, x),    z_k ~ q           (4)
-    its error    ~ sqrt(sum_k (W_k / sum_j W_j)^2 - 1/K)                                                      (5)
 
 Of x nothing is modelled, so nothing of it can be made; in return the code need not hold what x says anyway. Parts of x
 may be missing in any example, in training and in generation: c is made of the others, and a learned vector if none is
-there. (5) is the standard error of the logarithm by the delta method.
+there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,11 +22,11 @@ import jax.numpy as jnp
 
 from mmgen_jax.nn.mlp import MLP
 from mmgen_jax.rng import fold_name
-from mmgen_jax.types import Array, Batch, Key, Params, Stats, Variables
+from mmgen_jax.types import Array, Batch, Key, Params, Stats
 from mmgen_jax.vae.fusion import JointNetwork
-from mmgen_jax.vae.joint import Code, JointModel, generate
+from mmgen_jax.vae.joint import Code, JointModel
 from mmgen_jax.vae.latent import Gaussian
-from mmgen_jax.vae.likelihood import Estimate
+from mmgen_jax.vae.likelihood import Estimate, estimate
 from mmgen_jax.vae.schedules import Schedule, at
 
 
@@ -82,6 +80,10 @@ class CVAE(JointModel):
             raise ValueError("prior_network is given, but learn_prior=False makes the prior N(0, I): choose one")
 
     @property
+    def makes(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    @property
     def conditions(self) -> tuple[str, ...]:
         """All modalities but the target."""
         return tuple(name for name in self.modalities if name != self.target)
@@ -115,7 +117,7 @@ class CVAE(JointModel):
         if jnp.issubdtype(noise.dtype, jax.dtypes.prng_key):
             noise = q.noise(noise, q.mean.shape, q.mean.dtype)
         nll = -self._log_prob(params, batch, q.at(noise), c)
-        kl = jnp.maximum(q.kls(p), self.free_bits).sum(-1) if self.free_bits else q.kl(p)
+        kl = q.kl(p, free_bits=self.free_bits)
         nll, kl = (jnp.where(batch.present[self.target], term, 0) for term in (nll, kl))
         weight = at(self.weights.get(self.target, 1.0), step)
         return weight * nll + at(self.beta, step) * kl, {"nll": nll, "kl": kl}
@@ -130,37 +132,8 @@ class CVAE(JointModel):
         whole, decode = jnp.concatenate([z, c], axis=-1), self.decoder(params, self.target)
         return {self.target: self.modalities[self.target].generate(decode, whole, None)}
 
-    def sample(
-        self,
-        variables: Variables,
-        key: Key,
-        n: int,
-        *,
-        given: Mapping[str, Array] | Batch | None = None,
-        targets: tuple[str, ...] | None = None,
-    ) -> dict[str, Array]:
-        """n examples of the target, given any of the conditions or none: what training has seen missing may be.
-
-        All else is as `JointModel.sample` says, but `targets` is by default the target alone. What is given comes back
-        beside it; with a Batch, in which each example has its own parts, there is only the target.
-
-        Raises:
-          ValueError: a condition is wanted that is not given; or a name is no modality, or a shape is wrong.
-        """
-        targets = (self.target,) if targets is None else targets
-        returned = () if given is None or isinstance(given, Batch) else tuple(given)
-        for name in targets:
-            if name in self.conditions and name not in returned:
-                possible = f"{self.target!r}, given any of {list(self.conditions)}"
-                raise ValueError(f"{name!r} cannot be made: this model makes only {possible}")
-        return super().sample(variables, key, n, given=given, targets=targets)
-
-    def reconstruct(self, variables: Variables, batch: Batch, key: Key) -> dict[str, Array]:
-        """The target from the mean of q given all that is present; where it is missing, from the mean of p(z | c)."""
-        return generate(self, (self.target,), variables["params"], batch, key, code="mean")
-
     def log_likelihood(self, params: Params, batch: Batch, key: Key, samples: int, *, chunk: int = 10) -> Estimate:
-        """Equations (4) and (5) with K = `samples`: log p(y | x) in nats, zero where the target is missing.
+        """Equation (4) with K = `samples`: log p(y | x) in nats, zero where the target is missing.
 
         In expectation a lower bound. Conditions that are not present are not given. `chunk` draws are decoded at once.
         Raises ValueError if `samples` or `chunk` is not positive.
@@ -175,9 +148,7 @@ class CVAE(JointModel):
             return self._log_prob(params, batch, z, c) + p.log_prob(z) - q.log_prob(z)
 
         lw = jax.lax.map(log_weight, jnp.arange(samples), batch_size=chunk)  # [K, B]
-        lw = jnp.where(batch.present[self.target], lw, 0)
-        excess = jnp.square(jax.nn.softmax(lw, axis=0)).sum(0) - 1 / samples
-        return Estimate(jax.nn.logsumexp(lw, axis=0) - math.log(samples), jnp.sqrt(jnp.maximum(excess, 0)))
+        return estimate(jnp.where(batch.present[self.target][None], lw, 0))
 
     def _log_prob(self, params: Params, batch: Batch, z: Array, c: Array) -> Array:
         """log p(y | z, c) in nats, [B]."""

@@ -81,6 +81,11 @@ class JointModel:
         """The same with codes `start` [B, .] of a fitted prior for examples of which nothing is given."""
         raise ValueError(f"{type(self).__name__} has no codes that a prior could be fitted to")
 
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """The modalities that can be generated; the others can only be given."""
+        return tuple(self.modalities)
+
     def frozen_from(self) -> Mapping[str, int]:
         """Groups of parameters that stay as they are from a step on."""
         return {}
@@ -112,7 +117,7 @@ class JointModel:
         targets: tuple[str, ...] | None = None,
         prior: Fitted | None = None,
     ) -> dict[str, Array]:
-        """n examples of `targets` (default all), given some modalities, each [n, *shape] or one example [*shape].
+        """n examples of `targets` (default `makes`), given some modalities, each [n, *shape] or one example [*shape].
 
         Nothing given: from the prior, or from `prior` if one was fitted (`fit_prior`). What is given comes back
         unchanged. The code is drawn; the decoders answer with their mean or most probable value, since noise drawn per
@@ -122,11 +127,17 @@ class JointModel:
         program serves every set of them.
 
         Raises:
-          ValueError: a name is no modality, or what is given has the wrong shape.
+          ValueError: a name is no modality, one is wanted that this model cannot make and that is not given, or what is
+            given has the wrong shape.
         """
-        targets = tuple(self.modalities) if targets is None else targets
+        targets = self.makes if targets is None else targets
+        returned = () if given is None or isinstance(given, Batch) else tuple(given)
         for name in targets:
             self._known(name)
+            if name not in (*self.makes, *returned):
+                others = [other for other in self.modalities if other not in self.makes]
+                possible = f"{', '.join(map(repr, self.makes))}, given any of {others}"
+                raise ValueError(f"{name!r} cannot be made: this model makes only {possible}")
         if isinstance(given, Batch):
             if given.values.keys() != self.modalities.keys() or len(given) != n:
                 raise ValueError(
@@ -146,8 +157,8 @@ class JointModel:
         return {name: together[name] for name in self.modalities if name in together}
 
     def reconstruct(self, variables: Variables, batch: Batch, key: Key) -> dict[str, Array]:
-        """Every modality decoded from the mean of the posterior given all that is present."""
-        return generate(self, tuple(self.modalities), variables["params"], batch, key, code="mean")
+        """What the model `makes`, decoded from the mean of the posterior given all that is present."""
+        return generate(self, self.makes, variables["params"], batch, key, code="mean")
 
     def decoder(self, params: Params, name: str) -> Callable[..., Any]:
         """The decoder of a modality with its parameters in it, as the modality's methods want it."""

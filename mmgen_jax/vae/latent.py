@@ -55,15 +55,16 @@ class Gaussian:
         square = jnp.square(z - mean) * jnp.exp(-log_var)
         return -0.5 * jnp.sum(square + log_var + math.log(2 * math.pi), axis=-1)
 
-    def kl(self, other: Gaussian | None = None) -> Array:
-        """Equation (1) in nats, summed over the last axis; without `other` against N(0, I)."""
-        return self.kls(other).sum(-1)
+    def kl(self, other: Gaussian | None = None, *, free_bits: float = 0.0) -> Array:
+        """Equation (1) in nats, summed over the last axis; without `other` against N(0, I).
 
-    def kls(self, other: Gaussian | None = None) -> Array:
-        """The same for each dimension, [..., D]."""
+        free_bits: what each dimension costs at least (Kingma et al. 2016, arXiv:1606.04934, equation 15, here for each
+            example instead of the batch).
+        """
         other = Gaussian.standard(self.mean) if other is None else other
         square = jnp.exp(self.log_var) + jnp.square(self.mean - other.mean)
-        return 0.5 * (other.log_var - self.log_var + square * jnp.exp(-other.log_var) - 1)
+        each = 0.5 * (other.log_var - self.log_var + square * jnp.exp(-other.log_var) - 1)
+        return (jnp.maximum(each, free_bits) if free_bits else each).sum(-1)
 
 
 @flax.struct.dataclass

@@ -1,7 +1,7 @@
 """The likelihood of data under a VAE, by importance sampling (Burda et al. 2016, arXiv:1509.00519).
 
     log p(X) ~ log 1/K sum_k W_k,    W_k = p(X | z_k, w_k) p(z_k, w_k) / q(z_k, w_k | X),   z_k, w_k ~ q      (1)
-    error    ~ sqrt([K sum_k W_k^2 / (sum_k W_k)^2 - 1] / K)                                                  (2)
+    error    ~ sqrt(sum_k (W_k / sum_j W_j)^2 - 1/K)                                                          (2)
     log p(Y | X) = log p(X, Y) - log p(X)                                                                     (3)
 
 X is what is present of an example. q is a posterior whose density is known, private codes included; its density is that
@@ -94,7 +94,11 @@ def _estimate(model: VAE, params: Params, batch: Batch, key: Key, samples: int, 
         z = posterior.stratum((k + offset) / samples).at(noise.z)
         return log_weights(model, params, batch, inference, posterior, z, inference.private_at(noise))
 
-    lw = jax.lax.map(one, jnp.arange(samples), batch_size=chunk)  # [K, B]
-    total, squares = jax.nn.logsumexp(lw, axis=0), jax.nn.logsumexp(2 * lw, axis=0)
-    spread = jnp.maximum(samples * jnp.exp(squares - 2 * total) - 1, 0)
-    return Estimate(total - math.log(samples), jnp.sqrt(spread / samples))
+    return estimate(jax.lax.map(one, jnp.arange(samples), batch_size=chunk))
+
+
+def estimate(log_weights: Array) -> Estimate:
+    """Equations (1) and (2) from log W, [K, B]."""
+    samples = len(log_weights)
+    excess = jnp.square(jax.nn.softmax(log_weights, axis=0)).sum(0) - 1 / samples
+    return Estimate(jax.nn.logsumexp(log_weights, axis=0) - math.log(samples), jnp.sqrt(jnp.maximum(excess, 0)))

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from vae_cases import random_batch
 
 from mmgen_jax import vae
 from mmgen_jax.modalities import Image, Text, Vector
@@ -32,18 +33,6 @@ MODELS = {
 TX = optax.sgd(1e-3)
 
 
-def data(n: int, present: float = 1.0) -> Batch:
-    rng = np.random.default_rng(0)
-
-    def values(m):
-        if m.dtype == np.float32:
-            return rng.random((n, *m.shape)).astype(np.float32)
-        return rng.integers(2 if m.shape else 0, 3, (n, *m.shape)).astype(np.int32)
-
-    there = {name: rng.random(n) < present for name in MODALITIES}
-    return Batch({name: values(m) for name, m in MODALITIES.items()}, there)
-
-
 @functools.cache
 def start(name: str) -> TrainState:
     return jax.jit(lambda key: TrainState.create(MODELS[name], TX, key))(jax.random.key(0))
@@ -61,7 +50,7 @@ def test_init_is_deterministic_and_in_float32(name):
 
 
 def test_fifty_steps_lower_the_loss_and_are_traced_once(name):
-    model, tx, batch, traces = MODELS[name], optax.adam(3e-3), data(64, present=0.8), []
+    model, tx, batch, traces = MODELS[name], optax.adam(3e-3), random_batch(MODALITIES, 64, present=0.8), []
     state = start(name).replace(opt=tx.init(start(name).params))
 
     @jax.jit
@@ -78,8 +67,8 @@ def test_fifty_steps_lower_the_loss_and_are_traced_once(name):
 
 
 def test_values_that_are_not_present_change_nothing(name):
-    batch = data(4, present=0.5)
-    other = data(4).values
+    batch = random_batch(MODALITIES, 4, present=0.5)
+    other = random_batch(MODALITIES, 4).values
 
     def hide(m, x):
         there = batch.present[m].reshape(-1, *(1,) * (x.ndim - 1))
@@ -95,7 +84,7 @@ def test_jit_equals_no_jit(name):
     # Without jit every operation is compiled alone: one small modality has enough of them.
     model = dataclasses.replace(MODELS[name], modalities={"vector": MODALITIES["vector"]}, private={})
     state = jax.jit(lambda key: TrainState.create(model, TX, key))(jax.random.key(0))
-    arguments = (state, data(2), jax.random.key(1))
+    arguments = (state, random_batch(MODALITIES, 2), jax.random.key(1))
     step = functools.partial(model.step, TX)
     (_, plain), (_, compiled) = step(*arguments), jax.jit(step)(*arguments)
     for metric in plain:
@@ -107,8 +96,9 @@ def test_one_device_equals_eight(name):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
     step = jax.jit(functools.partial(MODELS[name].step, TX))
-    alone, _ = step(start(name), data(8), jax.random.key(1))
-    together, _ = step(jax.device_put(start(name), whole), jax.device_put(data(8), rows), jax.random.key(1))
+    batch = random_batch(MODALITIES, 8)
+    alone, _ = step(start(name), batch, jax.random.key(1))
+    together, _ = step(jax.device_put(start(name), whole), jax.device_put(batch, rows), jax.random.key(1))
     for a, b in zip(jax.tree.leaves(alone.params), jax.tree.leaves(together.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
@@ -129,7 +119,7 @@ def test_sampling_makes_every_modality_and_returns_what_is_given(name):
 
 def test_each_example_of_a_batch_is_given_its_own_parts(name):
     model, variables, key = MODELS[name], start(name).variables, jax.random.key(1)
-    rows, i = data(3), jnp.arange(3)
+    rows, i = random_batch(MODALITIES, 3), jnp.arange(3)
     given = Batch(rows.values, {m: i <= 1 if m == "vector" else i == 0 for m in MODALITIES})
     made = model.sample(variables, key, 3, given=given)
     for m in MODALITIES:  # of the first example all is given, of the second the vector, of the third nothing

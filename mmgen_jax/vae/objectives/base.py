@@ -84,8 +84,7 @@ class Bound(Objective):
     """An objective whose KL terms are known in closed form.
 
     beta: factor on all KL terms (Higgins et al. 2017); a `Ramp` for KL warm-up.
-    free_bits: nats that each number of a code may cost for nothing (Kingma et al. 2016, arXiv:1606.04934, equation 15,
-        applied to each example instead of the batch).
+    free_bits: nats that each number of a code may cost for nothing, see `Gaussian.kl`.
     sticking: estimate KLs at the sample with the posterior's parameters held constant, the "sticking the landing"
         gradient (Roeder et al. 2017, arXiv:1703.09194): no noise where the posterior is exact.
     """
@@ -105,7 +104,7 @@ class Bound(Objective):
         if self.sticking:
             z, p = q.at(noise), Gaussian.standard(q.mean) if p is None else p
             return jax.lax.stop_gradient(q).log_prob(z) - p.log_prob(z)
-        return jnp.maximum(q.kls(p), self.free_bits).sum(-1) if self.free_bits else q.kl(p)
+        return q.kl(p, free_bits=self.free_bits)
 
     def private_kl(self, inference: Inference, noise: Mapping[str, Array]) -> Array:
         """KL(q(w_m | x_m) || N(0, I)) of each modality, [M, B], `noise` [B, D_m]; zero where there is no such code."""
