@@ -45,6 +45,22 @@ def test_coherence_of_a_known_model(tmp_path):
     assert values["coherence/joint"] == pytest.approx(5 / 6, abs=0.05)
 
 
+def test_a_model_that_makes_one_modality_alone_is_judged_by_it(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Painter(Model):
+        def sample(self, variables, key, n, *, given, targets=None):
+            return super().sample(variables, key, n, given=given, targets=("picture",))
+
+        def reconstruct(self, variables, batch, key):
+            return {"picture": 0.5 * batch.values["picture"]}
+
+    values = Coherence(judges=JUDGES)(Painter(), {}, data(tmp_path), KEY)
+    made = {name.removeprefix("coherence/"): v for name, v in values.items() if name.startswith("coherence/")}
+    assert made == {"text->picture": 1, "label->picture": 1, "text+label->picture": 1, "given_1": 1, "given_2": 1}
+    # Of a picture, a sixth is one: half of it is missed by one half.
+    assert Reconstruction()(Painter(), {}, data(tmp_path), KEY) == {"reconstruction/picture_mse": pytest.approx(1 / 24)}
+
+
 def test_single_sets_only(tmp_path):
     values = Coherence(judges=JUDGES, subsets="single")(Model(), {}, data(tmp_path), KEY)
     assert not any("+" in name for name in values) and "coherence/given_2" not in values

@@ -189,6 +189,20 @@ def test_each_row_frames_what_was_given(contents):
     np.testing.assert_array_equal(contents.made["image"]["image"], contents.real.values["image"])
 
 
+def test_a_model_that_makes_one_modality_alone_has_a_page(run):
+    class Painter(Fake):
+        def sample(self, variables, key, n, *, given):
+            return {"image": super().sample(variables, key, n, given=given)["image"]}
+
+        def reconstruct(self, variables, batch, key):
+            return {"image": batch.values["image"]}
+
+    text = page(collected(run, Painter()))
+    # A row for all that is given but the image itself, from which nothing is left to make.
+    assert text.count('class="given"') == 4 + 4 + 3 and "Texts" not in text
+    assert text.count("given back") == 1
+
+
 def test_the_same_examples_every_time():
     one, two = (draw(Source(), MODALITIES, 8) for _ in range(2))
     np.testing.assert_array_equal(one.values["image"], two.values["image"])

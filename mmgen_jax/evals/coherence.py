@@ -115,8 +115,8 @@ class Coherence:
         if not len(rows):
             return {}
         parts = {name: data.test.values[name][rows] for name in given}
-        targets = tuple(name for name in judges if name not in given)
         made = generate(model, variables, key, parts, len(rows))
+        targets = tuple(name for name in judges if name in made and name not in given)
         classes = data.test.values[self.label][rows]
         return {(given, name): float(np.mean(judges[name].classes(made[name]) == classes)) for name in targets}
 
@@ -129,10 +129,11 @@ class Coherence:
         key: Key,
         prior: Any = None,
     ) -> dict[str, float]:
-        if len(judges) < 2:
-            return {}
         made = generate(model, variables, key, {}, self.limit, prior)
-        classes = np.stack([judge.classes(made[name]) for name, judge in judges.items()])
+        judged = [judge.classes(made[name]) for name, judge in judges.items() if name in made]
+        if len(judged) < 2:
+            return {}
+        classes = np.stack(judged)
         return {metric: float(np.mean((classes == classes[0]).all(0) & (classes[0] >= 0)))}
 
 

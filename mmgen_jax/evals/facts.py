@@ -55,10 +55,9 @@ class Facts:
         for given in track(list(readers), "facts"):
             rows = choose(data.test, (given,), self.limit)
             x = {given: data.test.values[given][rows]}
-            others = tuple(name for name in readers if name != given)
-            made = generate(model, variables, fold_name(key, given), x, len(rows))
-            shown = {name: reader.all(made[name]) for name, reader in readers.items()}
-            for name in others:
+            made = generate(model, variables, fold_name(key, given), x, len(rows)) | x
+            shown = {name: reader.all(made[name]) for name, reader in readers.items() if name in made}
+            for name in shown.keys() - {given}:
                 for fact in readers[name].facts:
                     if fact in readers[given].facts:
                         share, chance = agreement(*([one.get(fact) for one in shown[n]] for n in (given, name)))

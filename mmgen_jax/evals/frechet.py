@@ -43,11 +43,12 @@ class Frechet:
     judge: Classifier = Classifier()
 
     def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
-        arrays = tuple(name for name, m in model.modalities.items() if np.issubdtype(m.dtype, np.floating))
         rows = min(self.limit, len(data.test))
         made = generate(model, variables, fold_name(key, "frechet"), {}, rows)
         values = {}
-        for name in arrays:
+        for name in made:
+            if not np.issubdtype(model.modalities[name].dtype, np.floating):
+                continue
             judge = self.judge.fit(name, model.modalities[name], data, self.label)
             test, train = (
                 judge.features(split.values[name][choose(split, (name,), rows)]) for split in (data.test, data.train)

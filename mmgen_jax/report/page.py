@@ -106,11 +106,10 @@ def conditional(contents: Contents) -> str:
     for i in range(min(SHOWN, len(contents.real))):
         rows = [row("the real one", [true(contents, name, i) for name in names])]
         for given, made in contents.made.items():
-            if contents.real.present[given][i]:
-                cells = [
-                    true(contents, name, i, "given") if name == given else shown(contents, name, made[name][i])
-                    for name in names
-                ]
+            if contents.real.present[given][i] and made.keys() - {given}:  # a model may not make all modalities
+                answers = {name: shown(contents, name, x[i]) for name, x in made.items()}
+                answers[given] = true(contents, given, i, "given")
+                cells = [answers.get(name, "<td></td>") for name in names]
                 rows.append(row(html.escape(f"from {given}"), cells))
         cards.append(card(table(["", *names], rows, "grid")))
     text = "Above, a test example. Each row below was given only what is framed; the rest of the row was made from it."
@@ -121,7 +120,7 @@ def joint(contents: Contents) -> str:
     """Samples with nothing given."""
     boxes = (
         '<div class="card">'
-        + "".join(cell(n, m, contents.joint[n][i]) for n, m in contents.modalities.items())
+        + "".join(cell(n, m, contents.joint[n][i]) for n, m in contents.modalities.items() if n in contents.joint)
         + "</div>"
         for i in range(JOINT)
     )
@@ -133,7 +132,7 @@ def texts(contents: Contents) -> str:
     """More of the texts that were made with nothing given."""
     parts = []
     for name, modality in contents.modalities.items():
-        if np.issubdtype(modality.dtype, np.integer) and modality.shape:
+        if name in contents.joint and np.issubdtype(modality.dtype, np.integer) and modality.shape:
             items = "".join(f"<li>{cell(name, modality, x)}</li>" for x in contents.joint[name][:TEXTS])
             parts.append(card(f'<ol class="texts">{items}</ol>'))
     return section("Texts", "".join(parts)) if parts else ""
@@ -144,7 +143,7 @@ def reconstructions(contents: Contents) -> str:
     if contents.reconstructed is None:
         return ""
     rows, examples = [], range(len(contents.real))
-    for name in contents.modalities:
+    for name in contents.reconstructed:
         rows.append(row(html.escape(name), [true(contents, name, i) for i in examples]))
         rows.append(row("given back", [shown(contents, name, contents.reconstructed[name][i]) for i in examples]))
     return section("Given back", card(table([], rows, "grid")), "Every part was given, and decoded again.")
