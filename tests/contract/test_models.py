@@ -82,7 +82,10 @@ def test_values_that_are_not_present_change_nothing(name):
 
 def test_jit_equals_no_jit(name):
     # Without jit every operation is compiled alone: one small modality has enough of them.
-    model = dataclasses.replace(MODELS[name], modalities={"vector": MODALITIES["vector"]}, private={})
+    whole = MODELS[name]
+    private = {n: size for n, size in getattr(whole, "private", {}).items() if n == "vector"}
+    fields = {"private": private} if hasattr(whole, "private") else {}
+    model = dataclasses.replace(whole, modalities={"vector": MODALITIES["vector"]}, **fields)
     state = jax.jit(lambda key: TrainState.create(model, TX, key))(jax.random.key(0))
     arguments = (state, random_batch(MODALITIES, 2), jax.random.key(1))
     step = functools.partial(model.step, TX)
