@@ -1,12 +1,12 @@
 """PolyDigits: five pictures of one class, each another handwritten digit on a crop of another background.
 
-| modality | the picture behind the digit                 | its licence, as scikit-image states it            |
-|----------|----------------------------------------------|---------------------------------------------------|
-| m0       | astronaut.png: a portrait, NASA              | public domain                                     |
-| m1       | chelsea.png: a cat, Stefan van der Walt      | CC0                                               |
-| m2       | coffee.png: a cup on wood, Rachel Michetti   | CC0                                               |
-| m3       | color.png: a wheel of colours on black       | none of its own, so the package's: BSD-3          |
-| m4       | ihc.png: stained tissue under a microscope   | no known copyright restrictions                   |
+| modality | the picture behind the digit                                  | its licence, as scikit-image states it |
+|----------|---------------------------------------------------------------|----------------------------------------|
+| m0       | hubble_deep_field.jpg: stars and galaxies, NASA               | public domain                          |
+| m1       | retina.jpg: the back of an eye, M. Häggström                  | CC0                                    |
+| m2       | rocket.jpg: a launch before a blue sky, SpaceX                | public domain                          |
+| m3       | coffee.png: a cup on wood, Rachel Michetti                    | CC0                                    |
+| m4       | ihc.png: stained tissue under a microscope                    | no known copyright restrictions        |
 
 Each view is uint8 [28, 28, 3]; "label", which digit it is, 0 to 9, is all that the five have in common. This is the
 construction of PolyMNIST (T. M. Sutter, I. Daunhawer, J. E. Vogt, Generalized Multimodal ELBO, ICLR 2021,
@@ -17,7 +17,8 @@ arXiv:2105.02470) as its authors' code has it: with a digit x and a crop b of th
 
 and within a class every digit is used once in each view. Two things differ. The five digits of an example are always
 five different ones; PolyMNIST permutes each view for itself, so there a digit may meet itself. And the backgrounds are
-others: these are what the wheel of scikit-image carries in colour, as PNG files, which every decoder reads alike.
+others: of those in colour that the wheel of scikit-image carries, the five that are farthest from a medium grey, which
+is its own inverse and hides the digit.
 
 The digits are those of `Digits`, with its split: 400 of each class for training, 100 for testing; or MNIST's own.
 """
@@ -39,13 +40,13 @@ from mmgen_jax.types import Source
 
 SIDE = 28
 INK = 128  # brighter is the digit, equation (1)
-# view -> its background and how the SHA-256 of its pixels starts
+# view -> its background and how the SHA-256 of the file starts
 BACKGROUNDS = {
-    "m0": ("astronaut.png", "a8c429c18afa7b0f"),
-    "m1": ("chelsea.png", "416b729128bfb2c3"),
-    "m2": ("coffee.png", "0ce2b51640b9c95f"),
-    "m3": ("color.png", "4ce89baa8b291cfe"),
-    "m4": ("ihc.png", "c5b3ef509a92f16d"),
+    "m0": ("hubble_deep_field.jpg", "3a19c5dd8a927a93"),
+    "m1": ("retina.jpg", "38a07f36f27f095e"),
+    "m2": ("rocket.jpg", "c2dd0de7c538df8d"),
+    "m3": ("coffee.png", "cc02f8ca188b167c"),
+    "m4": ("ihc.png", "f8dd1aa387ddd1f4"),
 }
 Origin = Literal["offline", "mnist"]
 
@@ -84,6 +85,7 @@ class PolyDigits:
         recipe = Recipe(
             owner="PolyDigits",
             name="mmgen_polydigits",
+            version="1.1.0",  # 1.0.0 had other backgrounds
             config=f"{self.digits}_{self.per_digit}",
             what=f"{5_000 * self.per_digit:,} examples" if self.digits == "offline" else "the examples",
             takes="seconds" if self.digits == "offline" else "minutes",
@@ -155,9 +157,9 @@ def backgrounds() -> dict[str, np.ndarray]:
     pictures = {}
     for view, (name, sha256) in BACKGROUNDS.items():
         path = locate("PolyDigits", "scikit-image>=0.26", f"skimage/data/{name}")
-        pictures[view] = np.asarray(Image.open(path))
-        if not known(pictures[view], sha256):
+        if not known(path.read_bytes(), sha256):
             raise RuntimeError(f"PolyDigits: {path} is not the picture this data set is made of.")
+        pictures[view] = np.asarray(Image.open(path))
     return pictures
 
 

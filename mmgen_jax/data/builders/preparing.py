@@ -20,11 +20,12 @@ from mmgen_jax.types import Source
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a data set is made, and under which name it is kept: <data_dir>/<name>/<config>/1.0.0.
+    """How a data set is made, and under which name it is kept: <data_dir>/<name>/<config>/<version>.
 
     owner: whose data set it is, as the line on the console says.
     what, takes: how much is made ("5,000 examples"), and how long that takes ("seconds").
     about: one sentence that tfds notes with the data set.
+    version: another one for other examples, so that what was prepared before is not taken for them.
     features: () -> its tfds features: called when needed, since that package takes its time to import.
     supervised: the features of input and target.
     examples: split -> (key, example) of each of its examples; the keys of a split all differ.
@@ -33,6 +34,7 @@ class Recipe:
     owner: str
     name: str
     config: str
+    version: str = "1.0.0"
     what: str
     takes: str = "seconds"
     about: str
@@ -58,7 +60,7 @@ class Recipe:
         recipe = self
 
         class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-            VERSION = tfds.core.Version("1.0.0")
+            VERSION = tfds.core.Version(recipe.version)
             BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=recipe.config, description=recipe.about)]
             pkg_dir_path = Path(__file__).parent  # tfds would otherwise look for the files of a package of this name
             name = recipe.name
