@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from multivae.data.datasets.base import MultimodalBaseDataset
 from multivae.models.base import BaseAEConfig
+from multivae.models.nn.default_architectures import Decoder_AE_MLP, Encoder_VAE_MLP, Encoder_VAE_MLP_Style
 from multivae.models.nn.mmnist import DecoderConvMMNIST, EncoderConvMMNIST_adapted, EncoderConvMMNIST_multilatents
 
 SHAPE = (3, 28, 28)
@@ -31,24 +32,33 @@ def load(path: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def build(names: list[str], kind: str, config: dict[str, Any], latent: int, private: int) -> torch.nn.Module:
-    """A model with its own convolutional networks and the Laplace likelihood of its benchmark on PolyMNIST."""
+def build(
+    names: list[str], kind: str, config: dict[str, Any], latent: int, private: int, dense: bool
+) -> torch.nn.Module:
+    """A model with the convolutional networks and the Laplace likelihood of the library's benchmark on PolyMNIST.
+
+    dense: with the library's default networks and a Normal likelihood instead.
+    """
     sizes = BaseAEConfig(latent_dim=latent, style_dim=private, input_dim=SHAPE)
     both = BaseAEConfig(latent_dim=latent + private, style_dim=0, input_dim=SHAPE)
-    encoder = EncoderConvMMNIST_multilatents if private else EncoderConvMMNIST_adapted
+    if dense:
+        encoder, decoder = Encoder_VAE_MLP_Style if private else Encoder_VAE_MLP, Decoder_AE_MLP
+    else:
+        encoder, decoder = EncoderConvMMNIST_multilatents if private else EncoderConvMMNIST_adapted, DecoderConvMMNIST
+    scale = 0.25 if dense else 0.75
     fields = {
         "n_modalities": len(names),
         "latent_dim": latent,
         "input_dims": dict.fromkeys(names, SHAPE),
-        "decoders_dist": dict.fromkeys(names, "laplace"),
-        "decoder_dist_params": {name: {"scale": 0.75} for name in names},  # one dict each: the library empties it
+        "decoders_dist": dict.fromkeys(names, "normal" if dense else "laplace"),
+        "decoder_dist_params": {name: {"scale": scale} for name in names},  # one dict each: the library empties it
     }
     if private:
         fields["modalities_specific_dim"] = private
     return getattr(multivae.models, kind)(
         getattr(multivae.models, f"{kind}Config")(**fields, **config),
         encoders={name: encoder(sizes) for name in names},
-        decoders={name: DecoderConvMMNIST(both) for name in names},
+        decoders={name: decoder(both) for name in names},
     )
 
 
