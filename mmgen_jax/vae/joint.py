@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax.core import FrozenDict
 
+from mmgen_jax.modalities.given import answered
 from mmgen_jax.rng import fold_name
 from mmgen_jax.train.step import gradient_step
 from mmgen_jax.types import Array, Batch, Key, Metrics, Modality, Params, Stats, TrainState, Variables
@@ -117,44 +117,20 @@ class JointModel:
         targets: tuple[str, ...] | None = None,
         prior: Fitted | None = None,
     ) -> dict[str, Array]:
-        """n examples of `targets` (default `makes`), given some modalities, each [n, *shape] or one example [*shape].
+        """n examples of `targets` (default `makes`), given some modalities: see `modalities.given.answered`.
 
-        Nothing given: from the prior, or from `prior` if one was fitted (`fit_prior`). What is given comes back
-        unchanged. The code is drawn; the decoders answer with their mean or most probable value, since noise drawn per
-        pixel shows nothing.
-
-        `given` may also be a Batch of n examples, each with the modalities that are present in it: then one compiled
-        program serves every set of them.
+        Nothing given: from the prior, or from `prior` if one was fitted (`fit_prior`). The code is drawn; the decoders
+        answer with their mean or most probable value, since noise drawn per pixel shows nothing.
 
         Raises:
           ValueError: a name is no modality, one is wanted that this model cannot make and that is not given, or what is
             given has the wrong shape.
         """
-        targets = self.makes if targets is None else targets
-        returned = () if given is None or isinstance(given, Batch) else tuple(given)
-        for name in targets:
-            self._known(name)
-            if name not in (*self.makes, *returned):
-                others = [other for other in self.modalities if other not in self.makes]
-                possible = f"{', '.join(map(repr, self.makes))}, given any of {others}"
-                raise ValueError(f"{name!r} cannot be made: this model makes only {possible}")
-        if isinstance(given, Batch):
-            if given.values.keys() != self.modalities.keys() or len(given) != n:
-                raise ValueError(
-                    f"given is a batch of {len(given)} with {list(given.values)}, but must have all of "
-                    f"{list(self.modalities)} and {n} examples"
-                )
-            return given.completed(generate(self, targets, variables["params"], given, key, prior, code="draw"))
-        given = {name: self._given(name, x, n) for name, x in (given or {}).items()}
-        values = {
-            name: given.get(name, np.zeros((n, *modality.shape), modality.dtype))
-            for name, modality in self.modalities.items()
-        }
-        present = {name: np.full(n, name in given) for name in self.modalities}
-        wanted = tuple(name for name in self.modalities if name in targets and name not in given)
-        made = generate(self, wanted, variables["params"], Batch(values, present), key, prior, code="draw")
-        together = {**made, **given}
-        return {name: together[name] for name in self.modalities if name in together}
+
+        def make(wanted: tuple[str, ...], batch: Batch) -> dict[str, Array]:
+            return generate(self, wanted, variables["params"], batch, key, prior, code="draw")
+
+        return answered(self.modalities, self.makes, n, given, targets, make)
 
     def reconstruct(self, variables: Variables, batch: Batch, key: Key) -> dict[str, Array]:
         """What the model `makes`, decoded from the mean of the posterior given all that is present."""
@@ -213,20 +189,6 @@ class JointModel:
                 raise ValueError(f"{field} names {name!r}, but the modalities are {list(self.modalities)}")
             if not isinstance(value, Ramp) and value <= 0:
                 raise ValueError(f"{field}[{name!r}] is {value}, but must be positive")
-
-    def _known(self, name: str) -> Modality:
-        if name not in self.modalities:
-            raise ValueError(f"{name!r} is no modality of this model, which has {list(self.modalities)}")
-        return self.modalities[name]
-
-    def _given(self, name: str, x: Any, n: int) -> Array:
-        """[n, *shape] from one example or n."""
-        modality, x = self._known(name), jnp.asarray(x)
-        if x.shape not in (modality.shape, (n, *modality.shape)):
-            raise ValueError(
-                f"given[{name!r}] has shape {x.shape}, but must have {modality.shape} or {(n, *modality.shape)}"
-            )
-        return jnp.broadcast_to(x, (n, *modality.shape)).astype(modality.dtype)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "wanted", "code"))

@@ -1,0 +1,72 @@
+"""The door to generation that all families share: what is given, what is wanted, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mmgen_jax.types import Array, Batch, Modality
+
+# (the modalities to make, a batch of what is given) -> the modalities made, [n, *shape] each
+Make = Callable[[tuple[str, ...], Batch], dict[str, Array]]
+
+
+def answered(
+    modalities: Mapping[str, Modality],
+    makes: tuple[str, ...],
+    n: int,
+    given: Mapping[str, Array] | Batch | None,
+    targets: tuple[str, ...] | None,
+    make: Make,
+) -> dict[str, Array]:
+    """n examples of `targets` (default `makes`: all that the model can make), [n, *shape] each.
+
+    given: nothing; some modalities, each [n, *shape] or one example [*shape]; or a Batch of n examples, each with the
+        modalities that are present in it: then one compiled program serves every set of them. What is given comes back
+        unchanged, and is never made.
+
+    Raises:
+        ValueError: a name is no modality, one is wanted that the model cannot make and that is not given, or what is
+            given has the wrong shape.
+    """
+    targets = makes if targets is None else targets
+    returned = () if given is None or isinstance(given, Batch) else tuple(given)
+    for name in targets:
+        known(modalities, name)
+        if name not in (*makes, *returned):
+            others = [other for other in modalities if other not in makes]
+            possible = f"{', '.join(map(repr, makes))}, given any of {others}"
+            raise ValueError(f"{name!r} cannot be made: this model makes only {possible}")
+    if isinstance(given, Batch):
+        if given.values.keys() != modalities.keys() or len(given) != n:
+            raise ValueError(
+                f"given is a batch of {len(given)} with {list(given.values)}, but must have all of "
+                f"{list(modalities)} and {n} examples"
+            )
+        return given.completed(make(targets, given))
+    parts = {name: n_of(known(modalities, name), name, x, n) for name, x in (given or {}).items()}
+    nothing = {name: np.zeros((n, *modality.shape), modality.dtype) for name, modality in modalities.items()}
+    present = {name: np.full(n, name in parts) for name in modalities}
+    wanted = tuple(name for name in modalities if name in targets and name not in parts)
+    together = {**make(wanted, Batch(nothing | parts, present)), **parts}
+    return {name: together[name] for name in modalities if name in together}
+
+
+def known(modalities: Mapping[str, Modality], name: str) -> Modality:
+    """The modality of that name. Raises ValueError if there is none."""
+    if name not in modalities:
+        raise ValueError(f"{name!r} is no modality of this model, which has {list(modalities)}")
+    return modalities[name]
+
+
+def n_of(modality: Modality, name: str, x: Any, n: int) -> Array:
+    """[n, *shape] from one example or n. Raises ValueError for another shape."""
+    x = jnp.asarray(x)
+    if x.shape not in (modality.shape, (n, *modality.shape)):
+        raise ValueError(
+            f"given[{name!r}] has shape {x.shape}, but must have {modality.shape} or {(n, *modality.shape)}"
+        )
+    return jnp.broadcast_to(x, (n, *modality.shape)).astype(modality.dtype)
