@@ -1,0 +1,39 @@
+"""Diffusion and flow transformers: any number of modalities in one network, each with a noise level of its own."""
+
+from mmgen_jax.diffusion.dit import DiT
+from mmgen_jax.diffusion.dpm_solver import DPMSolver
+from mmgen_jax.diffusion.guidance import Guidance
+from mmgen_jax.diffusion.likelihood import bits_per_dimension, log_likelihood
+from mmgen_jax.diffusion.mean_flow import MeanFlow
+from mmgen_jax.diffusion.model import Flow
+from mmgen_jax.diffusion.paths import DDPM, EDM, RectifiedFlow
+from mmgen_jax.diffusion.samplers import DDIM, SDE, Ancestral, Churn, Euler, Heun, Renoise
+from mmgen_jax.diffusion.times import Times
+from mmgen_jax.diffusion.weights import LogitNormal, MinSNR, Mode, Sigmoid, Uniform, UniformTimes
+
+__all__ = [
+    "Ancestral",
+    "Churn",
+    "DDIM",
+    "DDPM",
+    "DPMSolver",
+    "DiT",
+    "EDM",
+    "Euler",
+    "Flow",
+    "Guidance",
+    "Heun",
+    "LogitNormal",
+    "MeanFlow",
+    "MinSNR",
+    "Mode",
+    "RectifiedFlow",
+    "Renoise",
+    "SDE",
+    "Sigmoid",
+    "Times",
+    "Uniform",
+    "UniformTimes",
+    "bits_per_dimension",
+    "log_likelihood",
+]
