@@ -1,7 +1,8 @@
 """Multimodal generation in JAX: any modalities from any others, four families, one training loop."""
 
-from mmgen_jax import data, evals, vae
+from mmgen_jax import data, diffusion, evals, vae
 from mmgen_jax.config import Experiment, load_experiment
+from mmgen_jax.diffusion import Flow
 from mmgen_jax.modalities import (
     Audio,
     Bernoulli,
@@ -35,6 +36,7 @@ __all__ = [
     "DiscretizedLogistic",
     "EvalData",
     "Experiment",
+    "Flow",
     "Image",
     "Label",
     "Laplace",
@@ -48,6 +50,7 @@ __all__ = [
     "Video",
     "Wordlist",
     "data",
+    "diffusion",
     "evals",
     "fit",
     "load_experiment",

@@ -120,6 +120,9 @@ class Modality(Protocol):
     def generate(self, decode: Any, z: Array, key: Key | None) -> Array: ...  # [B, *shape]; no key: noise-free
 
     # tokens, for the attention families
+    standard: tuple[float, float]  # centre and spread that bring real values to about -1 to 1
+    axes: tuple[str, ...]  # what the columns of `positions` are, of "second", "row", "column", "index"
+
     def tokens_in(self, width: int, dtype: Any) -> Any: ...  # [B, *shape] -> [B, T, width]
     def tokens_out(self, dtype: Any) -> Any: ...  # [B, T, width] -> out
     def positions(self) -> np.ndarray: ...  # [T, axes]: pixels, or seconds for what has a rate

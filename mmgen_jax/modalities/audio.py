@@ -52,6 +52,8 @@ class Audio(Grid):
     fold: int = 1
     patch: int = 4
 
+    axes = ("second",)
+
     def __post_init__(self) -> None:
         check_counts(self, "samples", "rate", "window", "hop", "features", "fold", "patch")
         check_parts(self, unfit=(Bernoulli, Categorical, DiscretizedLogistic))
@@ -71,6 +73,10 @@ class Audio(Grid):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.samples, 1) if self.mels is None else (1 + self.samples // self.hop, self.mels)
+
+    @property
+    def standard(self) -> tuple[float, float]:
+        return (0.0, 0.1) if self.mels is None else (0.0, 1.0)
 
     @property
     def patches(self) -> tuple[int, ...]:

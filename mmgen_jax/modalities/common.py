@@ -23,6 +23,8 @@ class Direct:
     """A modality whose decoder gives the parameters of the likelihood of all values in one call."""
 
     likelihood: Likelihood
+    standard = (0.0, 1.0)
+    axes = ("index",)
 
     def log_prob(self, decode: Any, z: Array, x: Array) -> Array:
         """log p(x | z), [B], of x [B, *shape] under `decode(z)`."""

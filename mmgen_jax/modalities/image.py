@@ -38,6 +38,9 @@ class Image(Grid):
     fold: int = 1
     patch: int = 4
 
+    standard = (0.5, 0.5)
+    axes = ("row", "column")
+
     def __post_init__(self) -> None:
         check_counts(self, "height", "width", "channels", "features", "fold", "patch")
         check_parts(self, unfit=(Categorical,))

@@ -41,6 +41,9 @@ class Text:
     features: int = 64
     layers: int = 1
 
+    standard = (0.0, 1.0)
+    axes = ("index",)
+
     def __post_init__(self) -> None:
         check_counts(self, "length", "features", "layers")
         if isinstance(self.vocabulary, type | str) or not hasattr(self.vocabulary, "encode"):

@@ -44,6 +44,9 @@ class Video(Grid):
     fold: int = 1
     tubelet: tuple[int, int, int] = (2, 8, 8)
 
+    standard = (0.5, 0.5)
+    axes = ("second", "row", "column")
+
     def __post_init__(self) -> None:
         check_counts(self, "frames", "height", "width", "channels", "features", "fold")
         check_parts(self, unfit=(Categorical,))

@@ -1,0 +1,255 @@
+"""The flow transformer: one network that makes any of its modalities from any others.
+
+Real values flow along a path from data (t = 0) to noise (t = 1), symbols are masked one by one on the way:
+
+    x_t = alpha(t) x + sigma(t) eps              the network says which way x_t moves         (1)
+    w_t = w, or the mask with probability t      the network says what is under the mask      (2)
+
+    L = sum_m w_m [t_m > 0] mean |u_m - (alpha' x_m + sigma' eps_m)|^2         of (1)         (3)
+    L = sum_m w_m mean over masked places of -log p(w_m)                       of (2)         (4)
+
+Every modality has a time of its own (`times.py`). Given a clean modality is given it at t = 0, not to have it is to
+have noise at t = 1: so the same network is joint, marginal and conditional model, as in UniDiffuser (Bao et al. 2023,
+arXiv:2303.06555), for any number of modalities, of real values (rectified flow: Liu et al. 2022, arXiv:2209.03003) and
+of symbols (masked diffusion: Sahoo et al. 2024, arXiv:2406.07524). The mean over the places that happen to be masked
+stands for the weight 1 / t of the bound on the likelihood, without its spread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.core import FrozenDict
+
+from mmgen_jax.diffusion.guidance import Guidance
+from mmgen_jax.diffusion.masked import aligned, corrupt
+from mmgen_jax.diffusion.network import JointTransformer, symbols
+from mmgen_jax.diffusion.paths import Denoised, Path, RectifiedFlow, noised
+from mmgen_jax.diffusion.mean_flow import MeanFlow
+from mmgen_jax.diffusion.samplers import Euler, Heun, Sampler
+from mmgen_jax.diffusion.sampling import integrate
+from mmgen_jax.diffusion.times import Times
+from mmgen_jax.diffusion.weights import Uniform, Weight
+from mmgen_jax.modalities.given import answered
+from mmgen_jax.nn.dit import REMAT
+from mmgen_jax.rng import fold_name
+from mmgen_jax.train.step import gradient_step
+from mmgen_jax.types import Array, Batch, Key, Metrics, Modality, Params, Stats, TrainState, Variables
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flow:
+    """A joint model of `modalities`.
+
+    Attributes:
+        modalities: what is modelled, by name; their order changes nothing.
+        width: of a token; a multiple of twice the heads.
+        joint: blocks in which every modality has weights of its own.
+        depth: blocks after those, with weights for all.
+        heads: of attention.
+        mlp: "gelu" or "swiglu".
+        path: of real values, equation (1).
+        times: which noise levels are trained together.
+        weights: w_m of (3) and (4), by name, 1 where none is given.
+        weighting: of (3) by time.
+        mean_flow: train for samples in one or a few steps; the sampler is then Euler.
+        sampler, steps: how, and in how many steps, samples are made.
+        guidance: how strongly they follow what is given.
+        remat: what the backward pass keeps of a block: everything (None), or see `nn.dit.Stack`.
+        implementation: of attention, see `nn.attention`; None chooses.
+        dtype: what the network computes in; parameters, norms and losses are float32.
+
+    Raises:
+        ValueError: a field is outside its range.
+    """
+
+    modalities: Mapping[str, Modality]
+    width: int = 256
+    joint: int = 2
+    depth: int = 4
+    heads: int = 8
+    mlp: Literal["gelu", "swiglu"] = "gelu"
+    path: Path = RectifiedFlow()
+    times: Times = Times()
+    weights: Mapping[str, float] = FrozenDict()
+    weighting: Weight = Uniform()
+    mean_flow: MeanFlow | None = None
+    sampler: Sampler = Heun()
+    steps: int = 24
+    guidance: Guidance = Guidance()
+    remat: str | None = None
+    implementation: str | None = None
+    dtype: Literal["bfloat16", "float32"] = "float32"
+
+    def __post_init__(self) -> None:
+        for field in ("modalities", "weights"):  # frozen mappings, so that a model can be hashed
+            object.__setattr__(self, field, FrozenDict(getattr(self, field)))
+        allowed = {
+            "modalities": (len(self.modalities) > 0, "at least one"),
+            "width": (self.width > 0 and self.width % (2 * self.heads) == 0, f"a multiple of {2 * self.heads}"),
+            "joint": (self.joint >= 0, "at least 0"),
+            "depth": (self.depth >= 0 and self.joint + self.depth > 0, "at least 0, and 1 together with joint"),
+            "steps": (self.steps >= 1, "at least 1"),
+            "sampler": (self.mean_flow is None or self.sampler == Euler(), "Euler() with mean_flow"),
+            "path": (self.mean_flow is None or self.path.prediction == "velocity", "of velocities with mean_flow"),
+            "remat": (self.remat is None or self.remat in REMAT, f"None or one of {', '.join(REMAT)}"),
+        }
+        for field, (fits, what) in allowed.items():
+            if not fits:
+                raise ValueError(f"{field} is {getattr(self, field)!r}, but must be {what}")
+        for name, weight in self.weights.items():
+            if name not in self.modalities or not weight >= 0:
+                raise ValueError(
+                    f"weights[{name!r}] is {weight}, but names must be of {list(self.modalities)}, weights at least 0"
+                )
+        for name, modality in self.modalities.items():
+            if symbols(modality) is None and modality.likelihood.out_shape(modality.shape) != modality.shape:
+                raise ValueError(
+                    f"the likelihood of {name!r} is {modality.likelihood}, but here it must have one output a value, "
+                    "such as Normal(1.0)"
+                )
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """The modalities that can be generated: all."""
+        return tuple(self.modalities)
+
+    @property
+    def network(self) -> JointTransformer:
+        """The network with this model's sizes."""
+        return JointTransformer(
+            self.modalities,
+            self.width,
+            self.joint,
+            self.depth,
+            self.heads,
+            self.mlp,
+            spans=self.mean_flow is not None,
+            remat=self.remat,
+            # Fused attention has no forward-mode derivative, of which MeanFlow's loss is made.
+            implementation=self.implementation if self.mean_flow is None else "xla",
+            dtype=jnp.dtype(self.dtype),
+        )
+
+    def init(self, key: Key) -> tuple[Params, Stats]:
+        """Fresh parameters, with which every output is 0."""
+        x = {name: jax.ShapeDtypeStruct((1, *m.shape), m.dtype) for name, m in self.modalities.items()}
+        t = dict.fromkeys(x, jax.ShapeDtypeStruct((1,), jnp.float32))
+        params = dict(self.network.lazy_init(fold_name(key, "network"), x, t, t)["params"])
+        for name in self.modalities:  # the networks between tokens and values are the modalities' own
+            params[f"{name}_out"] = jax.tree.map(jnp.zeros_like, params[f"{name}_out"])
+        return params, {}
+
+    def step(
+        self, tx: optax.GradientTransformation, state: TrainState, batch: Batch, key: Key
+    ) -> tuple[TrainState, Metrics]:
+        """One step of gradient descent on the mean of (3) and (4)."""
+
+        def loss(params: Params, stats: Stats, batch: Batch, key: Key) -> tuple[Array, tuple[Stats, dict]]:
+            per_example, terms = self.loss(params, batch, key)
+            return per_example, (stats, terms)
+
+        return gradient_step(loss, tx, state, batch, key)
+
+    def loss(self, params: Params, batch: Batch, key: Key) -> tuple[Array, dict[str, Array]]:
+        """The loss [B] of a batch that is `masked()`, and its unweighted terms [B] by name."""
+        t = self.times.draw(fold_name(key, "times"), batch.present)
+        clean = self.standardised(batch.values)
+        noise = self.noise(fold_name(key, "noise"), len(batch))
+        seen = {name: self.noised(name, x, noise[name], t[name], key) for name, x in clean.items()}
+        real = [name for name in clean if symbols(self.modalities[name]) is None]
+        targets = {name: self.target(clean[name], noise[name], t[name]) for name in real}
+        network = functools.partial(self.network.apply, {"params": params})
+        if self.mean_flow is None:
+            out = network(seen, t)
+            errors = {name: jnp.square(out[name] - x).mean(tuple(range(1, x.ndim))) for name, x in targets.items()}
+        else:
+            out, errors = self.mean_flow.errors(network, seen, targets, t, batch.present, fold_name(key, "spans"))
+        terms, total = {}, 0.0
+        for name, x in clean.items():
+            if name in errors:
+                weight = self.weighting(self.path.coefficients(t[name]), self.path.prediction)
+                term = jnp.where(t[name] > 0, weight * errors[name], 0.0)
+            else:
+                term = hidden_error(out[name], x, seen[name] == noise[name])
+            terms[f"loss/{name}"] = jnp.where(batch.present[name], term, 0.0)
+            total += self.weights.get(name, 1.0) * terms[f"loss/{name}"]
+        return total, terms
+
+    def target(self, x: Array, noise: Array, t: Array) -> Array:
+        """What the network should say of x [B, *shape] at times t [B] on its way to `noise`."""
+        return Denoised(x, noise).to(self.path.prediction, self.path.coefficients(aligned(t, x)))
+
+    def noised(self, name: str, x: Array, noise: Array, t: Array, key: Key) -> Array:
+        """Equation (1) or (2) of x [B, *shape] at times t [B]."""
+        count = symbols(self.modalities[name])
+        if count is not None:
+            return corrupt(fold_name(key, f"mask/{name}"), x, t, count)
+        return noised(x, noise, self.path.coefficients(aligned(t, x)))
+
+    def noise(self, key: Key, n: int) -> dict[str, Array]:
+        """What stands at t = 1, [n, *shape] each: normal noise, or masks."""
+
+        def of(name: str, modality: Modality) -> Array:
+            shape, count = (n, *modality.shape), symbols(modality)
+            if count is not None:
+                return jnp.full(shape, count, jnp.int32)
+            return jax.random.normal(fold_name(key, name), shape)
+
+        return {name: of(name, modality) for name, modality in self.modalities.items()}
+
+    def standardised(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Real values at about -1 to 1, where noise is about as large as they are."""
+
+        def of(name: str, x: Array) -> Array:
+            centre, spread = self.modalities[name].standard
+            return x if symbols(self.modalities[name]) is not None else (x - centre) / spread
+
+        return {name: of(name, x) for name, x in values.items()}
+
+    def restored(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """The inverse of `standardised`."""
+
+        def of(name: str, x: Array) -> Array:
+            centre, spread = self.modalities[name].standard
+            return x if symbols(self.modalities[name]) is not None else x * spread + centre
+
+        return {name: of(name, x) for name, x in values.items()}
+
+    def sample(
+        self,
+        variables: Variables,
+        key: Key,
+        n: int,
+        *,
+        given: Mapping[str, Array] | Batch | None = None,
+        targets: tuple[str, ...] | None = None,
+        weak: Variables | None = None,
+    ) -> dict[str, Array]:
+        """n examples of `targets` (default: all), given some modalities: see `modalities.given.answered`.
+
+        weak: an earlier checkpoint of the same model, to be guided away from (`guidance.py`, equation 5).
+
+        Raises:
+            ValueError: a name is no modality, or what is given has the wrong shape.
+        """
+        names = frozenset(self.modalities if isinstance(given, Batch) else given or ())
+
+        def make(wanted: tuple[str, ...], batch: Batch) -> dict[str, Array]:
+            worse = None if weak is None else weak["params"]
+            return integrate(self, wanted, names, variables["params"], batch, key, worse)
+
+        return answered(self.modalities, self.makes, n, given, targets, make)
+
+
+def hidden_error(logits: Array, x: Array, hidden: Array) -> Array:
+    """Equation (4), [B]: logits [B, ..., symbols], symbols x and whether they are hidden [B, ...]; 0 if none is."""
+    error = optax.softmax_cross_entropy_with_integer_labels(logits, x)
+    error, hidden = (a.reshape(len(x), -1) for a in (error, hidden))
+    return jnp.sum(error * hidden, axis=1) / jnp.maximum(jnp.sum(hidden, axis=1), 1)

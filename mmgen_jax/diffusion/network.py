@@ -1,0 +1,134 @@
+"""The joint transformer: any number of modalities in one sequence, each with noise levels of its own.
+
+    h_m = tokens_m(x_m) + e_m                                     every modality becomes tokens [B, T_m, D]         (1)
+    c_m = time_m(1000 t_m) + G mean_k time_k(1000 t_k)            what it is conditioned on, G = 0 at first         (2)
+    h   = blocks with weights of their own for each modality, then blocks that all share; attention over all tokens (3)
+    out_m = head_m(modulated norm(h_m, c_m))                      0 at first                                        (4)
+
+c_m has its own time for the scale of its own output, and the mean over all for how clean the rest is. (3) are the
+blocks of MM-DiT (Esser et al. 2024, arXiv:2403.03206) and DiT (Peebles and Xie 2022, arXiv:2212.09748). Positions are
+rotary, on the axes second, row, column and index: those of sound and video in seconds, so that what happens together
+stands together. There is no attention mask: a modality that is not there is noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from mmgen_jax.modalities.likelihoods import Categorical
+from mmgen_jax.nn.dit import DiTBlock, JointBlock, Modulation, Stack, TimeEmbed, modulated
+from mmgen_jax.nn.rope import tables
+from mmgen_jax.types import Array, Modality
+
+AXES = ("second", "row", "column", "index")
+PER_SECOND = 25.0  # of positions: frames of a film are then about as far apart as rows of pixels
+
+
+def symbols(modality: Modality) -> int | None:
+    """The number of symbols of a discrete modality, None for real values. The symbol of that number is the mask."""
+    likelihood = modality.likelihood
+    return likelihood.classes if isinstance(likelihood, Categorical) else None
+
+
+def places(modality: Modality) -> np.ndarray:
+    """The positions of the tokens on all of `AXES`, [T, 4]; 0 on those that the modality does not have."""
+    own = modality.positions()
+    placed = np.zeros((len(own), len(AXES)))
+    for column, axis in enumerate(modality.axes):
+        placed[:, AXES.index(axis)] = own[:, column] * (PER_SECOND if axis == "second" else 1.0)
+    return placed
+
+
+class JointTransformer(nn.Module):
+    """x[m] [B, *shape] at times t[m] [B] (or [B, T_m]: each token at its own) -> out[m].
+
+    Real values are standardised ones, and out is a velocity of their shape. Symbols are int32 with the mask among them,
+    and out are logits [B, *shape, symbols]. The order of the names changes nothing.
+
+    Attributes:
+        joint: blocks with weights for each modality.
+        depth: blocks that follow, with weights for all.
+        spans: whether a second time of each modality matters, how far a step goes (`mean_flow.py`).
+        implementation: of attention.
+    """
+
+    modalities: Mapping[str, Modality]
+    width: int
+    joint: int
+    depth: int
+    heads: int
+    mlp: str = "gelu"
+    spans: bool = False
+    remat: str | None = None
+    implementation: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Mapping[str, Array], t: Mapping[str, Array], spans: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        names = sorted(self.modalities)
+        h = {name: self._tokens(name, x[name]) for name in names}
+        c = self._conditions(names, t, "time")
+        if self.spans:
+            spans = {name: jnp.zeros_like(t[name]) for name in names} if spans is None else spans
+            c = {name: c[name] + more for name, more in self._conditions(names, spans, "span").items()}
+        rope = {name: tables(places(self.modalities[name]), self.width // self.heads) for name in names}
+        options = {
+            "heads": self.heads,
+            "mlp": self.mlp,
+            "qk_norm": True,
+            "dtype": self.dtype,
+            "implementation": self.implementation,
+        }
+        if self.joint:
+            blocks = Stack(JointBlock(streams=tuple(names), **options), self.joint, self.remat, name="joint")
+            h = blocks(h, c, rope)
+        counts = [h[name].shape[1] for name in names]
+        if self.depth:
+            together = jnp.concatenate([h[name] for name in names], axis=1)
+            lengths = sum((segments(h[name], c[name]) for name in names), ())
+            conditions = jnp.concatenate([c[name] for name in names], axis=1)
+            turns = tuple(np.concatenate(part) for part in zip(*(rope[name] for name in names), strict=True))
+            blocks = Stack(DiTBlock(**options), self.depth, self.remat, name="shared")
+            together = blocks(together, conditions, lengths, turns)
+            h = dict(zip(names, jnp.split(together, np.cumsum(counts)[:-1], axis=1), strict=True))
+        return {name: self._out(name, h[name], c[name]) for name in names}
+
+    def _tokens(self, name: str, x: Array) -> Array:
+        """Equation (1)."""
+        modality = self.modalities[name]
+        embed = modality.tokens_in(self.width, self.dtype).clone(parent=self, name=f"{name}_in")
+        mark = self.param(f"{name}_mark", nn.initializers.normal(0.02), (self.width,)).astype(self.dtype)
+        if symbols(modality) is None:
+            return embed(x.astype(self.dtype)) + mark[None, None]
+        masked = x == symbols(modality)
+        tokens = embed(jnp.where(masked, 0, x))
+        mask = self.param(f"{name}_mask", nn.initializers.normal(0.02), (self.width,)).astype(self.dtype)
+        return jnp.where(masked.reshape(*tokens.shape[:2], 1), mask[None, None], tokens) + mark[None, None]
+
+    def _conditions(self, names: list[str], t: Mapping[str, Array], kind: str) -> dict[str, Array]:
+        """Equation (2): [B, 1, D], or [B, T_m, D] where every token has a time."""
+        own = {}
+        for name in names:
+            times = t[name] if t[name].ndim == 2 else t[name][:, None]
+            own[name] = TimeEmbed(self.width, name=f"{name}_{kind}")(1000.0 * times)
+        mean = sum(c.mean(axis=1, keepdims=True) for c in own.values()) / len(own)
+        context = nn.Dense(self.width, use_bias=False, kernel_init=nn.initializers.zeros, name=f"{kind}_context")(mean)
+        return {name: c + context for name, c in own.items()}
+
+    def _out(self, name: str, h: Array, c: Array) -> Array:
+        """Equation (4)."""
+        head = self.modalities[name].tokens_out(self.dtype).clone(parent=self, name=f"{name}_out")
+        shift, scale = Modulation(2, self.width, name=f"{name}_modulation")(c, h.shape[1])
+        return head(modulated(h, shift, scale, self.dtype)).astype(jnp.float32)
+
+
+def segments(h: Array, c: Array) -> tuple[int, ...]:
+    """Of how many tokens [B, T, D] each condition [B, S, D] is: all of them (S = 1), or one each (S = T)."""
+    return (h.shape[1],) if c.shape[1] == 1 else (1,) * h.shape[1]
