@@ -106,3 +106,16 @@ def test_subsets_and_who_is_in_them():
         membership(subsets_of(("a", "b")), ("a", "b")), [[True, False], [False, True], [True, True]]
     )
     assert membership((), ("a", "b")).shape == (0, 2)
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-8])
+def test_an_expert_that_says_nothing_at_all_has_a_gradient(eps):
+    def code(log_var):
+        experts = Gaussian(jnp.full((2, 1, 1), 3.0), jnp.stack([jnp.zeros((1, 1)), log_var]))
+        q = product(experts, jnp.ones((2, 1), bool), prior=True, eps=eps)
+        return q.mean.sum() + q.log_var.sum()
+
+    for size in (88.0, 120.0):
+        value, slope = jax.value_and_grad(code)(jnp.full((1, 1), size))
+        assert np.isfinite(value) and np.isfinite(slope).all()
+    np.testing.assert_allclose(code(jnp.full((1, 1), 120.0)), 1.5 - np.log(2), rtol=1e-6)

@@ -3,7 +3,7 @@
     real values   dx = u(x, t) dt,   log p(x_0) = log N(x_1; 0, I) + int_0^1 div u(x_t, t) dt                      (1)
                   div u = E [e^T (du / dx) e],   e = +-1 at random     (Hutchinson; Grathwohl et al. 2019,
                   arXiv:1810.01367; Song et al. 2021, arXiv:2011.13456)
-    symbols       log p(w) >= -E_t [1/t sum over masked places of -log p(w_l | w_t)]     (`masked.py`)             (2)
+    symbols       log p(w) >= -E_t [1/t sum over masked places of -log p(w_l | w_t)]   (`masked.py`)             (2)
 
 (1) is exact up to the steps and the draws of e; (2) is a bound. By the chain rule, log p(a, b) = log p(a) + log p(b | a),
 where a modality that is not given is noise at t = 1.

@@ -29,9 +29,9 @@ from flax.core import FrozenDict
 
 from mmgen_jax.diffusion.guidance import Guidance
 from mmgen_jax.diffusion.masked import aligned, corrupt
+from mmgen_jax.diffusion.mean_flow import MeanFlow
 from mmgen_jax.diffusion.network import JointTransformer, symbols
 from mmgen_jax.diffusion.paths import Denoised, Path, RectifiedFlow, noised
-from mmgen_jax.diffusion.mean_flow import MeanFlow
 from mmgen_jax.diffusion.samplers import Euler, Heun, Sampler
 from mmgen_jax.diffusion.sampling import integrate
 from mmgen_jax.diffusion.times import Times

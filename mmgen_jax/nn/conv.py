@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mmgen_jax.nn.parts import in_parts
 from mmgen_jax.types import Array
 
 Padding = Sequence[tuple[int, int]]
@@ -286,8 +287,12 @@ class ConvDecoder(nn.Module):
     fold: tuple[int, ...] = ()
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, z: Array) -> Array:
+        return in_parts(type(self).whole, self, z)
+
+    @nn.compact
+    def whole(self, z: Array) -> Array:
+        """The same for all rows at once."""
         *space, channels = self.shape
         fold = self.fold or (1,) * len(space)
         cells = tuple(-(-n // f) for n, f in zip(space, fold, strict=True))

@@ -25,6 +25,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmgen_jax.nn.conv import batch_last, conv, double, double_last, halve, halve_last, windows
+from mmgen_jax.nn.parts import in_parts
 from mmgen_jax.types import Array
 
 leaky = functools.partial(nn.leaky_relu, negative_slope=0.2)
@@ -88,8 +89,12 @@ class ConvDecoder(nn.Module):
     shape: tuple[int, ...] = (28, 28, 3)
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, z: Array) -> Array:
+        return in_parts(type(self).whole, self, z)
+
+    @nn.compact
+    def whole(self, z: Array) -> Array:
+        """The same for all rows at once."""
         *sizes, smallest = halved(self.shape[:-1], 3)
         x = nn.relu(nn.Dense(math.prod(smallest) * 128, dtype=self.dtype)(z)).reshape(z.shape[0], *smallest, 128)
         last = batch_last()
@@ -147,8 +152,12 @@ class ResNetDecoder(nn.Module):
     activation_first: bool = True
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, z: Array) -> Array:
+        return in_parts(type(self).whole, self, z)
+
+    @nn.compact
+    def whole(self, z: Array) -> Array:
+        """The same for all rows at once."""
         *sizes, smallest = halved(self.shape[:-1], self.halvings)
         width = self.features * 2**self.halvings
         x = nn.Dense(math.prod(smallest) * width, dtype=self.dtype)(z).reshape(z.shape[0], *smallest, width)

@@ -73,8 +73,10 @@ def product(experts: Gaussian, used: Array, *, prior: bool | Array = False, eps:
     Returns:
         [..., B, D].
     """
-    mean, variance = (x.reshape((1,) * (used.ndim - 2) + x.shape) for x in (experts.mean, jnp.exp(experts.log_var)))
-    precision = used[..., None] / (variance + eps)
+    mean, log_var = (x.reshape((1,) * (used.ndim - 2) + x.shape) for x in (experts.mean, experts.log_var))
+    # 1 / (exp(log_var) + eps), written so that an expert which says nothing, with log_var above 88, has a gradient.
+    precision = used[..., None] * jnp.exp(-jnp.maximum(log_var, 0))
+    precision = precision / (jnp.exp(jnp.minimum(log_var, 0)) + eps * jnp.exp(-jnp.maximum(log_var, 0)))
     one = jnp.broadcast_to(jnp.asarray(prior), used.shape[:-2] + used.shape[-1:])[..., None] / (1 + eps)
     total, weighted = precision.sum(-3) + one, (precision * mean).sum(-3)
     # Nothing present: no precision at all. One stands in for it, which makes N(0, I).
