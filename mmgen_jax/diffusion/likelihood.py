@@ -5,8 +5,8 @@
                   arXiv:1810.01367; Song et al. 2021, arXiv:2011.13456)
     symbols       log p(w) >= -E_t [1/t sum over masked places of -log p(w_l | w_t)]   (`masked.py`)             (2)
 
-(1) is exact up to the steps and the draws of e; (2) is a bound. By the chain rule, log p(a, b) = log p(a) + log p(b | a),
-where a modality that is not given is noise at t = 1.
+(1) is exact up to the steps and the draws of e; (2) is a bound. By the chain rule log p(a, b) = log p(a) +
+log p(b | a), where a modality that is not given is noise at t = 1.
 """
 
 from __future__ import annotations
