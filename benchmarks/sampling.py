@@ -2,8 +2,8 @@
 
     python benchmarks/sampling.py samplers                     images a second of `Flow`, by sampler and steps
     python benchmarks/sampling.py sizes --names S B L XL       DiT: trace, lower, compile, steps, MFU
-    python benchmarks/sampling.py remat --names S              memory of a training step, by what is kept for its gradient
-    python benchmarks/sampling.py masks --names S              attention with its gradient, without a mask and with one
+    python benchmarks/sampling.py remat --names S              memory of a training step, by what its gradient keeps
+    python benchmarks/sampling.py masks --names S              attention with its gradient, with and without a mask
 
 `sizes` and `remat` are of one training step (loss, gradient, AdamW, EMA) of DiT with patches of 2 on latents
 of 32 x 32 x 4, 256 tokens. MFU counts 6 times the multiply-adds of the forward pass, none that are done again, over

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vae_cases import random_batch
 
 from mmgen_jax import vae
+from mmgen_jax.diffusion import Flow
 from mmgen_jax.modalities import Image, Text, Vector
 from mmgen_jax.types import Batch, TrainState
 
@@ -29,6 +30,7 @@ MODELS = {
     ),
     "nexus": vae.Nexus(modalities=MODALITIES, latent=5, message=4, features=8),
     "mhvae": vae.MHVAE(modalities=MODALITIES, levels=(4, 3), features=8),
+    "flow": Flow(modalities=MODALITIES, width=16, joint=1, depth=1, heads=2, steps=2),
 }
 TX = optax.sgd(1e-3)
 
