@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmgen_jax.nn import conv, polymnist
-from mmgen_jax.nn.parts import PART
+from mmgen_jax.nn.parts import MANY
 
 DECODERS = [
     conv.ConvDecoder((6, 5, 2), features=4),
@@ -19,7 +19,7 @@ DECODERS = [
     "decoder", DECODERS, ids=lambda d: f"{type(d).__module__.rpartition('.')[2]}-{type(d).__name__}"
 )
 def test_parts_change_no_value_and_no_gradient(decoder):
-    rows = 4 * PART + 3  # one part is not full
+    rows = MANY + 3  # one part is not full
     z = jax.random.normal(jax.random.key(0), (rows, 3))
     params = decoder.lazy_init(jax.random.key(1), z[:1])
     assert jax.tree.structure(params) == jax.tree.structure(decoder.lazy_init(jax.random.key(1), z))

@@ -26,6 +26,8 @@ from mmgen_jax.modalities.given import known
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import Array, Batch, Key, Params
 
+START = 0.01  # t = 0 means that something is given: nobody trains a velocity there, so data count as being at this time
+
 
 @flax.struct.dataclass
 class Estimate:
@@ -96,7 +98,7 @@ def integrated(model: Flow, params: Params, batch: Batch, key: Key, of: str, ste
         v, later = rates(x + (s - t) * u, s)
         return (x + (s - t) * (u + v) / 2, total + (s - t) * (div + later) / 2), None
 
-    grid = jnp.linspace(0.0, 1.0, steps + 1)
+    grid = jnp.linspace(START, 1.0, steps + 1)
     (x, total), _ = jax.lax.scan(step, (x, jnp.zeros(len(x), x.dtype)), (grid[:-1], grid[1:]))
     base = jnp.sum(-0.5 * x**2 - 0.5 * math.log(2 * math.pi), axis=axes)
     spread = model.modalities[of].standard[1]

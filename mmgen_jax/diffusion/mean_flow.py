@@ -5,9 +5,10 @@
     L = |u - stop(v - (t - r) du/dt)|^2 / stop(the same + 0.01)                                                   (3)
     x_r = x_t - (t - r) u(x_t, t, r)                                                                              (4)
 
-(Geng et al. 2025.) Here for several modalities: in (2) all that are on their way move together, each with its own
-conditional velocity; what is given clean, or not there, stands still. The network is told t - r beside t. Where r = t,
-(3) is flow matching. Symbols have no velocity and are learned as ever: in one step they are drawn independently.
+(Geng et al. 2025.) One step goes from t = 1 to r = 0, so times should be drawn near both ends too. Here for several
+modalities: in (2) all that are on their way move together, each with its own conditional velocity; what is given clean,
+or not there, stands still. The network is told t - r beside t. Where r = t, (3) is flow matching. Symbols have no
+velocity and are learned as ever: in one step they are drawn independently.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from mmgen_jax.diffusion.masked import aligned
-from mmgen_jax.diffusion.weights import LogitNormal
 from mmgen_jax.diffusion.weights import Times as Density
+from mmgen_jax.diffusion.weights import UniformTimes
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import Array, Key
 
@@ -40,7 +41,7 @@ class MeanFlow:
     """
 
     share: float = 0.25
-    density: Density = LogitNormal()
+    density: Density = UniformTimes()
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:

@@ -159,6 +159,7 @@ class Flow:
 
     def loss(self, params: Params, batch: Batch, key: Key) -> tuple[Array, dict[str, Array]]:
         """The loss [B] of a batch that is `masked()`, and its unweighted terms [B] by name."""
+        batch = batch.only(self.modalities)
         t = self.times.draw(fold_name(key, "times"), batch.present)
         clean = self.standardised(batch.values)
         noise = self.noise(fold_name(key, "noise"), len(batch))

@@ -1,11 +1,12 @@
 """The joint transformer: any number of modalities in one sequence, each with noise levels of its own.
 
     h_m = tokens_m(x_m) + e_m                                     every modality becomes tokens [B, T_m, D]         (1)
-    c_m = time_m(1000 t_m) + G mean_k time_k(1000 t_k)            what it is conditioned on, G = 0 at first         (2)
+    c_m = time_m(s t_m) + G mean_k time_k(s t_k)                  what it is conditioned on, G = 0 at first         (2)
     h   = blocks with weights of their own for each modality, then blocks that all share; attention over all tokens (3)
     out_m = head_m(modulated norm(h_m, c_m))                      0 at first                                        (4)
 
-c_m has its own time for the scale of its own output, and the mean over all for how clean the rest is. (3) are the
+c_m has its own time for the scale of its own output, and the mean over all for how clean the rest is; s = 1000 tells
+times well apart, and s = 1 keeps the output smooth in them, which the derivatives of MeanFlow need. (3) are the
 blocks of MM-DiT (Esser et al. 2024, arXiv:2403.03206) and DiT (Peebles and Xie 2022, arXiv:2212.09748). Positions are
 rotary, on the axes second, row, column and index: those of sound and video in seconds, so that what happens together
 stands together. There is no attention mask: a modality that is not there is noise.
@@ -100,6 +101,11 @@ class JointTransformer(nn.Module):
             h = dict(zip(names, jnp.split(together, np.cumsum(counts)[:-1], axis=1), strict=True))
         return {name: self._out(name, h[name], c[name]) for name in names}
 
+    @property
+    def scale(self) -> float:
+        """s of equation (2)."""
+        return 1.0 if self.spans else 1000.0
+
     def _tokens(self, name: str, x: Array) -> Array:
         """Equation (1)."""
         modality = self.modalities[name]
@@ -117,7 +123,7 @@ class JointTransformer(nn.Module):
         own = {}
         for name in names:
             times = t[name] if t[name].ndim == 2 else t[name][:, None]
-            own[name] = TimeEmbed(self.width, name=f"{name}_{kind}")(1000.0 * times)
+            own[name] = TimeEmbed(self.width, name=f"{name}_{kind}")(self.scale * times)
         mean = sum(c.mean(axis=1, keepdims=True) for c in own.values()) / len(own)
         context = nn.Dense(self.width, use_bias=False, kernel_init=nn.initializers.zeros, name=f"{kind}_context")(mean)
         return {name: c + context for name, c in own.items()}
