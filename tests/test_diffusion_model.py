@@ -192,7 +192,7 @@ def trained():
     @functools.partial(jax.jit, donate_argnums=0)
     def steps(state):
         def one(state, i):
-            rows = jax.random.randint(jax.random.fold_in(jax.random.key(2), i), (512,), 0, 50_000)
+            rows = jax.random.randint(jax.random.fold_in(jax.random.key(2), i), (256,), 0, 50_000)
             return model.step(tx, state, data.take(rows), jax.random.fold_in(jax.random.key(1), i))[0], None
 
         return jax.lax.scan(one, state, jnp.arange(1500))[0]
