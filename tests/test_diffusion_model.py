@@ -248,7 +248,7 @@ def test_likelihoods_are_those_of_the_two_gaussians():
         return -0.5 * (x - mean) ** 2 / var - 0.5 * np.log(2 * np.pi * var)
 
     def found(of, given):
-        batch = Batch(data.values, {name: np.full(256, name in given) for name in PAIR})
+        batch = Batch(data.values, {name: np.full(256, name in (of, *given)) for name in PAIR})
         estimate = jax.jit(log_likelihood, static_argnames=("model", "of", "steps", "draws"))
         return estimate(model, variables["params"], batch, jax.random.key(1), of, draws=16)
 
@@ -270,6 +270,9 @@ def test_likelihood_where_the_network_says_nothing():
     expected = np.sum(-0.5 * x**2 - 0.5 * np.log(2 * np.pi) + np.log(2), axis=1)
     np.testing.assert_allclose(found.value, expected, rtol=1e-5)
     np.testing.assert_allclose(found.error, 0, atol=1e-4)
+    some = Batch(batch.values, batch.present | {"image": np.arange(3) == 1})
+    found = estimate(SMALL, fresh(), some, jax.random.key(0), "image", steps=2, draws=2)
+    np.testing.assert_allclose(found.value, np.where([0, 1, 0], expected, 0), rtol=1e-5)
     words = estimate(SMALL, fresh(), batch, jax.random.key(0), "text", draws=400)
     np.testing.assert_allclose(words.value, -6 * np.log(symbols(Text(6))), rtol=0.1)
     np.testing.assert_allclose(bits_per_dimension(np.zeros(2), (4, 4)), 8.0)

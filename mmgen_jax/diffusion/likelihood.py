@@ -40,7 +40,7 @@ class Estimate:
 def log_likelihood(
     model: Flow, params: Params, batch: Batch, key: Key, of: str, *, steps: int = 32, draws: int = 8
 ) -> Estimate:
-    """log p of the modality `of`, given the other modalities that are present in the batch.
+    """log p of the modality `of`, given the other modalities that are present; 0 for examples that do not have it.
 
     steps: of the integral (1), each two evaluations and their derivatives (Heun); not used for symbols.
     draws: of e in (1), or of times in (2), which are spread evenly over [0, 1].
@@ -58,6 +58,7 @@ def log_likelihood(
     else:
         keys = jax.random.split(fold_name(key, "probes"), draws)
         found = jax.lax.map(lambda key: integrated(model, params, batch, key, of, steps), keys)
+    found = jnp.where(batch.present[of], found, 0.0)
     return Estimate(found.mean(axis=0), found.std(axis=0, ddof=1) / math.sqrt(draws))
 
 
