@@ -2,7 +2,7 @@
 
 COMMAND   mmgen train experiments/polydigits_mvtcae.py --workdir runs/mvtcae        or another polydigits_NAME.py
           python experiments/polydigits_table.py --workdir runs/polydigits          all of them, as one table
-EXPECTED  after these 800 steps digits are blurred: MVTCAE's coherence is about 0.2 from one view and 0.3 from four, and
+EXPECTED  after these 800 steps digits are blurred: MVTCAE's coherence is about 0.2 from one view and 0.4 from four, and
           0.0 without any, but 0.2 from a fitted mixture; benchmarks/results/polydigits_table.md has all of them.
           Published results take 70,000 steps of 256 examples (300 epochs of PolyMNIST): `--steps N --batch-size 256`
 
