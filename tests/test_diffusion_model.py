@@ -22,6 +22,7 @@ from mmgen_jax.diffusion import (
     log_likelihood,
 )
 from mmgen_jax.diffusion.network import places, symbols
+from mmgen_jax.diffusion.sampling import Task
 from mmgen_jax.modalities import Audio, Bernoulli, Image, Label, Normal, Text, Vector, Video
 from mmgen_jax.types import Batch, TrainState
 
@@ -122,6 +123,25 @@ def test_sound_and_clip_stand_at_the_same_places_in_seconds():
     np.testing.assert_allclose(sound[:3, 0], 25 * (np.arange(3) * 4 + 1.5) * 128 / 8000, rtol=1e-6)
     assert not clip[:, 3].any() and not sound[:, 1:].any()
     np.testing.assert_array_equal(places(Text(4))[:, 3], np.arange(4))
+
+
+def test_what_the_network_sees_while_sampling():
+    """What is given is clean at t = 0, what is made is on its way, the rest, and what guidance hides, is noise at 1."""
+    model = Flow(modalities={name: Vector(2) for name in "abc"}, width=16, joint=0, depth=1, heads=2)
+    clean, noise = ({name: jnp.full((2, 2), float(i + k)) for i, name in enumerate("abc")} for k in (10, 20))
+    batch = Batch(clean, {"a": jnp.array([True, False]), "b": jnp.zeros(2, bool), "c": jnp.zeros(2, bool)})
+    task = Task(model, ("b",), frozenset("a"), {}, None, batch, clean, noise)
+    for branch, seen in zip(Guidance(2.0).branches(("b",), frozenset("a")), (True, False), strict=True):
+        state, t = {"b": jnp.full((2, 2), 5.0)}, {"b": jnp.asarray(0.75)}
+        values, times, spans = task.view(branch, state, t, jnp.asarray(0.25))
+        np.testing.assert_array_equal(values["a"][:, 0], [10.0 if seen else 20.0, 20.0])
+        np.testing.assert_array_equal(times["a"], [0.0 if seen else 1.0, 1.0])
+        np.testing.assert_array_equal(values["b"], state["b"])
+        np.testing.assert_array_equal(times["b"], [0.75, 0.75])
+        np.testing.assert_array_equal(spans["b"], [0.25, 0.25])
+        np.testing.assert_array_equal(values["c"], noise["c"])
+        np.testing.assert_array_equal(times["c"], [1.0, 1.0])
+        assert not spans["a"].any() and not spans["c"].any()
 
 
 def test_loss_by_hand_where_the_network_says_nothing():
