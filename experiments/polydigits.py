@@ -6,7 +6,7 @@ EXPECTED  after these 800 steps digits are blurred: benchmarks/results/polydigit
           Published results take 70,000 steps of 256 examples (300 epochs of PolyMNIST): `--steps N --batch-size 256`
 
 The equal terms: a Normal likelihood of deviation 0.25 (decoders of the published Laplace of scale 0.75 first learn the
-median of a view, which has no digit, and were still there after 4,000 steps), dense networks of two layers of 256, codes
+median of a view, which has no digit, and were still there after 4,000 steps), dense networks (256, 256), codes
 of 64 numbers, each objective's own beta, K = 1 for bounds by importance sampling, half of the steps for each of two
 stages. The label is not modelled; only judges see it.
 """
