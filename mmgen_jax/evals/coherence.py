@@ -17,9 +17,9 @@ import numpy as np
 from flax.core import FrozenDict
 
 from mmgen_jax.evals.features import Classifier, labelled
-from mmgen_jax.evals.progress import track
 from mmgen_jax.evals.sampling import choose, generate
 from mmgen_jax.evals.words import Words
+from mmgen_jax.progress import track
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import EvalData, Key, Modality, Model, Variables
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from mmgen_jax.data.builders import facts
-from mmgen_jax.evals.progress import track
 from mmgen_jax.evals.sampling import choose, generate
+from mmgen_jax.progress import track
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import EvalData, Key, Modality, Model, Variables
 

@@ -24,9 +24,9 @@ import optax
 
 from mmgen_jax.evals import kept
 from mmgen_jax.evals.augment import augment
-from mmgen_jax.evals.progress import track
 from mmgen_jax.evals.sampling import batches
 from mmgen_jax.nn.conv import Down, halvings, strides_between
+from mmgen_jax.progress import track
 from mmgen_jax.rng import step_key
 from mmgen_jax.types import Array, Batch, EvalData, Modality, Params
 
