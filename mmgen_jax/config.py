@@ -38,6 +38,7 @@ _PACKAGE = __name__.partition(".")[0]
 # How a run is executed, rather than what it computes: may change when a run is continued.
 _EXECUTION = {"mesh", "per_device", "steps_per_call", "workers", "log_every", "eval_every", "save_every", "keep"}
 _EXECUTION |= {"evaluators", "labels", "best"}  # and what is measured on the way
+_EXECUTION |= {"first"}  # and what a run needs no more once it has begun
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,8 @@ class Experiment:
         evaluators: what is measured.
         labels: what evaluators see of each example besides the model's modalities, such as {"label": Label(10)}.
         best: the metric whose best checkpoint is kept as well, the largest being the best; "-name": the smallest.
+        first: run directories of the models that this one builds on, by their names in `model.first` (see
+            `types.SecondStage`). They are read when training begins, and never again.
     """
 
     model: Model
@@ -81,6 +84,7 @@ class Experiment:
     evaluators: tuple[Evaluator, ...] = ()
     labels: Mapping[str, Modality] = FrozenDict()
     best: str | None = None
+    first: Mapping[str, str] = FrozenDict()
 
     def __post_init__(self) -> None:
         least = dict(steps=1, batch_size=1, steps_per_call=1, log_every=1, save_every=1, keep=1)
@@ -94,16 +98,19 @@ class Experiment:
                 raise ValueError(f"{name} must have a method {capability}(), which {getattr(self, name)!r} has not")
         if not isinstance(self.evaluators, tuple) or not all(callable(e) for e in self.evaluators):
             raise ValueError(f"evaluators must be a tuple of evaluators, not {self.evaluators!r}")
-        object.__setattr__(self, "labels", FrozenDict(self.labels))
+        for name in ("labels", "first"):
+            object.__setattr__(self, name, FrozenDict(getattr(self, name)))
         if both := [name for name in self.labels if name in self.model.modalities]:
             raise ValueError(f"labels name {both}, which the model has as modalities")
         if self.best is not None and not self.evaluators:
             raise ValueError(f"best is {self.best!r}, but there are no evaluators to measure it")
+        if self.first.keys() != (needed := getattr(self.model, "first", {}).keys()):
+            raise ValueError(f"first names runs for {list(self.first)}, but the model builds on {list(needed)}")
 
 
 def to_json(experiment: Experiment) -> str:
     """The experiment as JSON text. Raises ValueError for a mapping whose keys are not strings."""
-    return json.dumps(_encode(experiment), indent=2) + "\n"
+    return json.dumps(json_tree(experiment), indent=2) + "\n"
 
 
 def from_json(text: str, known: Experiment | None = None) -> Experiment:
@@ -123,19 +130,20 @@ def from_json(text: str, known: Experiment | None = None) -> Experiment:
     return experiment
 
 
-def _encode(value: Any) -> Any:
+def json_tree(value: Any) -> Any:
+    """An experiment, or a part of one, as it stands in JSON. Raises ValueError as `to_json`."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple | list):
-        return [_encode(item) for item in value]
+        return [json_tree(item) for item in value]
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value) or isinstance(value.get("class"), str):
             raise ValueError(f"a mapping with the keys {list(value)} cannot be written to a configuration")
-        return {key: _encode(item) for key, item in value.items()}
+        return {key: json_tree(item) for key, item in value.items()}
     if isinstance(value, np.dtype | type(jnp.float32)):
         return {"class": "dtype", "name": jnp.dtype(value).name}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"class": _name(value)} | {name: _encode(getattr(value, name)) for name in field_names(value)}
+        return {"class": _name(value)} | {name: json_tree(getattr(value, name)) for name in field_names(value)}
     return {"class": _name(value)}  # a function, an array: by its name only
 
 

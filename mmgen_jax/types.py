@@ -153,6 +153,38 @@ class Model(Protocol):
     ) -> dict[str, Array]: ...
 
 
+class FirstStage(Protocol):
+    """A model with a code, D numbers, of each modality by itself: what another model can be trained on instead."""
+
+    def code_size(self, name: str) -> int: ...  # D
+    def to_code(self, variables: Variables, name: str, x: Array) -> tuple[Array, Array]: ...  # mean, deviation [B, D]
+    def from_code(self, variables: Variables, name: str, code: Array) -> Array: ...  # [B, *shape], without noise
+
+
+class SecondStage(Protocol):
+    """A model that is trained on what other models, trained before it, make of each example: codes, or symbols.
+
+    `first` has these by name; `Experiment.first` their runs. What was learned by them is kept in the `stats`, so that
+    a checkpoint is whole. Until `begin` has put it there, they are as untrained as the rest.
+    """
+
+    first: Mapping[str, Model]
+
+    def begin(self, stats: Stats, trained: Mapping[str, Variables], data: Batch) -> Stats:
+        """The stats to train with: `trained` are the variables of `first`, `data` some examples to measure things on.
+
+        Not to be compiled. The loop calls it once, when a run is new.
+        """
+        ...
+
+    def prepare(self, stats: Stats, batch: Batch) -> Batch:
+        """A batch as far as it can be worked out ahead, without randomness. `step` takes it as well as a plain one.
+
+        The loop calls it for a training set in memory, once; of one that is streamed every step prepares its batch.
+        """
+        ...
+
+
 class Source(Protocol):
     """Random access to raw examples under modality names; a part that is missing is absent, or None."""
 

@@ -31,8 +31,9 @@ from mmgen_jax.train.distributed import Interrupted, StopRequest, fall_together,
 from mmgen_jax.train.feed import feeds, is_due, prefetch
 from mmgen_jax.train.log import Log
 from mmgen_jax.train.mesh import put_everywhere, stacked_rows
+from mmgen_jax.train.stages import begun, prepared
 from mmgen_jax.train.step import Steps, make_steps, partitioned, per_device
-from mmgen_jax.types import Batch, EvalData, Metrics, Modality, Source, TrainState, Variables
+from mmgen_jax.types import Batch, EvalData, Metrics, Modality, Source, Stats, TrainState, Variables
 
 # Evaluators see at most this many training examples of a set that is streamed, as it may not fit in memory.
 EVALUATED_OF_STREAM = 10_000
@@ -44,7 +45,8 @@ def fit(experiment: Experiment, workdir: str | Path) -> TrainState:
     In `workdir`: config.json, checkpoints/, metrics.jsonl, tensorboard/, evaluation.json, judges/.
 
     Raises:
-        ValueError: these devices do not suit the experiment, or `workdir` is of another one. Nothing is written then.
+        ValueError: these devices do not suit the experiment, or `workdir` is of another one: nothing is written then.
+            Or a run of `experiment.first` cannot be read.
         Interrupted: SIGTERM or Ctrl-C; the state is saved and the same call goes on from there.
         FloatingPointError: a metric is not finite; the message has the step. That state is not saved.
     """
@@ -77,7 +79,8 @@ def restore_or_create(
     if restored is not None:
         return restored
     # Run once and made of many small programs for random numbers: quick to compile is what counts.
-    return jax.jit(create, out_shardings=shardings, compiler_options={"xla_backend_optimization_level": 0})(key)
+    program = jax.jit(create, out_shardings=shardings, compiler_options={"xla_backend_optimization_level": 0})
+    return begun(experiment, program(key))
 
 
 def train(
@@ -90,7 +93,7 @@ def train(
 ) -> TrainState:
     """From `state` to the last step. `stacked` is the sharding of what a call is fed, `[k, B, ...]`."""
     start, source = int(state.step), experiment.data.source("train")
-    resident, evaluation = load_data(experiment, source, stacked.mesh, workdir)
+    resident, evaluation = load_data(experiment, state.stats, source, stacked.mesh, workdir)
     program = compile_calls(experiment, tx, state, resident, stacked)
     feed = prefetch(feeds(experiment, source, start, stacked))
     late: Metrics = {}
@@ -124,11 +127,14 @@ def train(
 
 
 def load_data(
-    experiment: Experiment, source: Source, mesh: jax.sharding.Mesh, workdir: Path
+    experiment: Experiment, stats: Stats, source: Source, mesh: jax.sharding.Mesh, workdir: Path
 ) -> tuple[Batch | None, EvalData | None]:
     """(the training set on the devices unless it is streamed, what evaluators see if there are any)."""
-    train_set = load(source, experiment.model.modalities) if experiment.workers is None else None
-    return put_everywhere(train_set, mesh), evaluation_data(experiment, source, train_set, workdir)
+    model = experiment.model
+    train_set = load(source, model.modalities) if experiment.workers is None else None
+    evaluation = evaluation_data(experiment, source, train_set, workdir)
+    resident = None if train_set is None else put_everywhere(prepared(model, stats, train_set), mesh)
+    return resident, evaluation
 
 
 def compile_calls(
