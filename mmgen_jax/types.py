@@ -126,6 +126,7 @@ class Modality(Protocol):
     def tokens_in(self, width: int, dtype: Any) -> Any: ...  # [B, *shape] -> [B, T, width]
     def tokens_out(self, dtype: Any) -> Any: ...  # [B, T, width] -> out
     def positions(self) -> np.ndarray: ...  # [T, axes]: pixels, or seconds for what has a rate
+    def token_of(self) -> np.ndarray: ...  # int [*shape]: the one token that each value goes into
 
     # people
     def encode(self, raw: Any) -> np.ndarray: ...  # raises ValueError in one sentence

@@ -148,6 +148,24 @@ def test_shapes_and_dtypes_of_networks(modality: Modality, raw: object) -> None:
     assert modality.positions().dtype == np.float32
 
 
+@every
+def test_a_value_goes_into_its_own_token_and_no_other(modality: Modality, raw: object) -> None:
+    token_of, x = modality.token_of(), modality.encode(raw)
+    assert token_of.shape == modality.shape and token_of.dtype == np.int32
+    np.testing.assert_array_equal(np.unique(token_of), np.arange(len(modality.positions())))
+    if getattr(modality, "classes", 2) == 1:
+        return  # has no other value
+    places = np.unique(np.linspace(0, x.size - 1, 40).astype(int))
+    rows = np.tile(x.ravel(), (1 + len(places), 1))  # x, and for each place x with another value there
+    rows[np.arange(len(places)) + 1, places] = abs(x.ravel()[places]) < 0.5
+    network, rng = modality.tokens_in(8), np.random.default_rng(0)
+    rows = jnp.asarray(rows.reshape(-1, *modality.shape))
+    shapes = jax.eval_shape(network.init, KEY, rows)
+    tokens = network.apply(jax.tree.map(lambda p: rng.normal(size=p.shape).astype(p.dtype), shapes), rows)
+    expected = token_of.ravel()[places, None] == np.arange(tokens.shape[1])
+    np.testing.assert_array_equal(np.any(tokens[1:] != tokens[:1], axis=-1), expected)
+
+
 @pytest.mark.parametrize("modality, raw", [MODALITIES[i] for i in (4, 6, 11, 15, 16, 19)], ids=name_of)
 def test_values_of_networks_at_two_precisions(modality: Modality, raw: object) -> None:
     x = batch_of(modality, raw, 2)

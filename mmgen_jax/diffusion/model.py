@@ -5,7 +5,7 @@ Real values flow along a path from data (t = 0) to noise (t = 1), symbols are ma
     x_t = alpha(t) x + sigma(t) eps              the network says which way x_t moves         (1)
     w_t = w, or the mask with probability t      the network says what is under the mask      (2)
 
-    L = sum_m w_m [t_m > 0] mean |u_m - (alpha' x_m + sigma' eps_m)|^2         of (1)         (3)
+    L = sum_m w_m mean [t_m > 0] |u_m - (alpha' x_m + sigma' eps_m)|^2         of (1)         (3)
     L = sum_m w_m mean over masked places of -log p(w_m)                       of (2)         (4)
 
 Every modality has a time of its own (`times.py`). Given a clean modality is given it at t = 0, not to have it is to
@@ -30,7 +30,7 @@ from flax.core import FrozenDict
 from mmgen_jax.diffusion.guidance import Guidance
 from mmgen_jax.diffusion.masked import aligned, corrupt
 from mmgen_jax.diffusion.mean_flow import MeanFlow
-from mmgen_jax.diffusion.network import JointTransformer, symbols
+from mmgen_jax.diffusion.network import JointTransformer, symbols, value_times
 from mmgen_jax.diffusion.paths import Denoised, Path, RectifiedFlow, noised
 from mmgen_jax.diffusion.samplers import Euler, Heun, Sampler
 from mmgen_jax.diffusion.sampling import integrate
@@ -97,6 +97,7 @@ class Flow:
             "depth": (self.depth >= 0 and self.joint + self.depth > 0, "at least 0, and 1 together with joint"),
             "steps": (self.steps >= 1, "at least 1"),
             "sampler": (self.mean_flow is None or self.sampler == Euler(), "Euler() with mean_flow"),
+            "times": (self.mean_flow is None or not self.times.tokens, "without tokens with mean_flow"),
             "path": (self.mean_flow is None or self.path.prediction == "velocity", "of velocities with mean_flow"),
             "remat": (self.remat is None or self.remat in REMAT, f"None or one of {', '.join(REMAT)}"),
         }
@@ -160,23 +161,26 @@ class Flow:
     def loss(self, params: Params, batch: Batch, key: Key) -> tuple[Array, dict[str, Array]]:
         """The loss [B] of a batch that is `masked()`, and its unweighted terms [B] by name."""
         batch = batch.only(self.modalities)
-        t = self.times.draw(fold_name(key, "times"), batch.present)
+        counts = {name: len(modality.positions()) for name, modality in self.modalities.items()}
+        t = self.times.draw(fold_name(key, "times"), batch.present, counts)
+        at = {name: value_times(self.modalities[name], time) for name, time in t.items()}
         clean = self.standardised(batch.values)
         noise = self.noise(fold_name(key, "noise"), len(batch))
-        seen = {name: self.noised(name, x, noise[name], t[name], key) for name, x in clean.items()}
+        seen = {name: self.noised(name, x, noise[name], at[name], key) for name, x in clean.items()}
         real = [name for name in clean if symbols(self.modalities[name]) is None]
-        targets = {name: self.target(clean[name], noise[name], t[name]) for name in real}
+        targets = {name: self.target(clean[name], noise[name], at[name]) for name in real}
         network = functools.partial(self.network.apply, {"params": params})
         if self.mean_flow is None:
             out = network(seen, t)
-            errors = {name: jnp.square(out[name] - x).mean(tuple(range(1, x.ndim))) for name, x in targets.items()}
+            errors = {name: jnp.square(out[name] - x) for name, x in targets.items()}
         else:
             out, errors = self.mean_flow.errors(network, seen, targets, t, batch.present, fold_name(key, "spans"))
         terms, total = {}, 0.0
         for name, x in clean.items():
             if name in errors:
-                weight = self.weighting(self.path.coefficients(t[name]), self.path.prediction)
-                term = jnp.where(t[name] > 0, weight * errors[name], 0.0)
+                weight = self.weighting(self.path.coefficients(at[name]), self.path.prediction)
+                weight = jnp.where(at[name] > 0, weight, 0.0)  # what is clean has nothing to say
+                term = (weight * aligned(errors[name], at[name])).reshape(len(x), -1).mean(axis=1)
             else:
                 term = hidden_error(out[name], x, seen[name] == noise[name])
             terms[f"loss/{name}"] = jnp.where(batch.present[name], term, 0.0)
@@ -184,15 +188,15 @@ class Flow:
         return total, terms
 
     def target(self, x: Array, noise: Array, t: Array) -> Array:
-        """What the network should say of x [B, *shape] at times t [B] on its way to `noise`."""
-        return Denoised(x, noise).to(self.path.prediction, self.path.coefficients(aligned(t, x)))
+        """What the network should say of x [B, *shape] on its way to `noise`, its values at the times t."""
+        return Denoised(x, noise).to(self.path.prediction, self.path.coefficients(t))
 
     def noised(self, name: str, x: Array, noise: Array, t: Array, key: Key) -> Array:
-        """Equation (1) or (2) of x [B, *shape] at times t [B]."""
+        """Equation (1) or (2) of x [B, *shape], its values at the times t."""
         count = symbols(self.modalities[name])
         if count is not None:
             return corrupt(fold_name(key, f"mask/{name}"), x, t, count)
-        return noised(x, noise, self.path.coefficients(aligned(t, x)))
+        return noised(x, noise, self.path.coefficients(t))
 
     def noise(self, key: Key, n: int) -> dict[str, Array]:
         """What stands at t = 1, [n, *shape] each: normal noise, or masks."""

@@ -45,6 +45,11 @@ def places(modality: Modality) -> np.ndarray:
     return placed
 
 
+def value_times(modality: Modality, t: Array) -> Array:
+    """Times of examples [B] or of tokens [B, T] as those of values: [B, 1, ...] or [B, *shape]."""
+    return t.reshape(-1, *(1,) * len(modality.shape)) if t.ndim == 1 else t[:, modality.token_of()]
+
+
 class JointTransformer(nn.Module):
     """x[m] [B, *shape] at times t[m] [B] (or [B, T_m]: each token at its own) -> out[m].
 

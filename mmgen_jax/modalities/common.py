@@ -14,7 +14,7 @@ import numpy as np
 
 from mmgen_jax.modalities.likelihoods import Bernoulli
 from mmgen_jax.nn.conv import ConvDecoder, ConvEncoder
-from mmgen_jax.nn.embed import PatchEmbed, PatchHead, patch_positions
+from mmgen_jax.nn.embed import PatchEmbed, PatchHead, patch_of, patch_positions
 from mmgen_jax.nn.towers import Towers
 from mmgen_jax.types import Array, Key, Likelihood
 
@@ -78,6 +78,10 @@ class Grid(Direct):
     def positions(self) -> np.ndarray:
         """The centres of the T patches, [T, axes of space] float32, in the units of `spacing`."""
         return patch_positions(self.shape[:-1], self.patches, self.spacing)
+
+    def token_of(self) -> np.ndarray:
+        """The patch that each value is in, int32 [*shape]."""
+        return np.broadcast_to(patch_of(self.shape[:-1], self.patches)[..., None], self.shape)
 
 
 def headed(encoder: nn.Module, outputs: int, dtype: Any) -> nn.Module:

@@ -74,6 +74,10 @@ class Label(Direct):
         """[[0]]: a single token."""
         return np.zeros((1, 1), np.float32)
 
+    def token_of(self) -> np.ndarray:
+        """0, the single token, for each value: int32 [*shape]."""
+        return np.zeros(self.shape, np.int32)
+
     def encode(self, raw: Any) -> np.ndarray:
         """The name or the number of a class as int32 []. Raises ValueError if there is no such class."""
         if isinstance(raw, bytes):

@@ -99,6 +99,10 @@ class Text:
         """The index of each token, [L, 1] float32."""
         return np.arange(self.length, dtype=np.float32)[:, None]
 
+    def token_of(self) -> np.ndarray:
+        """Each id is a token, int32 [L]."""
+        return np.arange(self.length, dtype=np.int32)
+
     def encode(self, raw: str | bytes) -> np.ndarray:
         """A string (bytes: UTF-8) as [length] int32.
 

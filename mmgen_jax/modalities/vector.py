@@ -68,6 +68,10 @@ class Vector(Direct):
         """[[0]]: a single token."""
         return np.zeros((1, 1), np.float32)
 
+    def token_of(self) -> np.ndarray:
+        """0, the single token, for each value: int32 [*shape]."""
+        return np.zeros(self.shape, np.int32)
+
     def encode(self, raw: Any) -> np.ndarray:
         """Numbers as [dim] float32. Raises ValueError for a wrong length, NaN, infinity, or what is no number."""
         x = np.asarray(raw)

@@ -43,6 +43,12 @@ def patch_positions(space: Sequence[int], patch: Sequence[int], spacing: Sequenc
     return np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=-1).astype(np.float32)
 
 
+def patch_of(space: Sequence[int], patch: Sequence[int]) -> np.ndarray:
+    """The number of the patch that each cell is in, int32 [*space]."""
+    cells = [place // p for place, p in zip(np.indices(space), patch, strict=True)]
+    return np.ravel_multi_index(cells, patch_grid(space, patch)).astype(np.int32)
+
+
 class PatchEmbed(nn.Module):
     """[B, *space, C] -> [B, T, width], one linear map for all patches."""
 
