@@ -15,6 +15,7 @@ import numpy as np
 from mmgen_jax.modalities.likelihoods import Bernoulli
 from mmgen_jax.nn.conv import ConvDecoder, ConvEncoder
 from mmgen_jax.nn.embed import PatchEmbed, PatchHead, patch_of, patch_positions
+from mmgen_jax.nn.grid import GridEncoder
 from mmgen_jax.nn.towers import Towers
 from mmgen_jax.types import Array, Key, Likelihood
 
@@ -85,8 +86,8 @@ class Grid(Direct):
 
 
 def headed(encoder: nn.Module, outputs: int, dtype: Any) -> nn.Module:
-    """A user's own encoder with what makes `outputs` of its features. `Towers` bring that with them."""
-    if isinstance(encoder, Towers):
+    """A user's own encoder with what makes `outputs` of its features. Towers and grids bring that with them."""
+    if isinstance(encoder, Towers | GridEncoder):
         return encoder.clone(outputs=outputs, dtype=dtype)
     return Headed(encoder, outputs, dtype)
 

@@ -136,6 +136,15 @@ class JointModel:
         """What the model `makes`, decoded from the mean of the posterior given all that is present."""
         return generate(self, self.makes, variables["params"], batch, key, code="mean")
 
+    def alone(self, name: str, x: Array) -> Batch:
+        """The batch in which one modality, x [B, *shape], is all that is there."""
+        values = {n: jnp.zeros((len(x), *m.shape), m.dtype) for n, m in self.modalities.items()}
+        return Batch({**values, name: x}, {n: jnp.full(len(x), n == name) for n in self.modalities})
+
+    def from_code(self, variables: Variables, name: str, code: Array) -> Array:
+        """A modality [B, *shape], without noise, from the numbers [B, .] that its decoder takes."""
+        return self.modalities[name].generate(self.decoder(variables["params"], name), code, None)
+
     def decoder(self, params: Params, name: str) -> Callable[..., Any]:
         """The decoder of a modality with its parameters in it, as the modality's methods want it."""
         network = self.modalities[name].decoder_network(jnp.dtype(self.dtype))

@@ -44,6 +44,11 @@ class Gaussian:
         """What `at` takes: standard normal."""
         return jax.random.normal(key, shape, dtype)
 
+    @property
+    def variance(self) -> Array:
+        """[..., D]."""
+        return jnp.exp(self.log_var)
+
     def at(self, noise: Array) -> Array:
         """The sample that the standard normal `noise` [..., D] leads to, mean + std * noise."""
         mean, log_var = lifted(self, noise)
@@ -78,6 +83,11 @@ class Laplace:
     def noise(key: Key, shape: tuple[int, ...], dtype: Any) -> Array:
         """What `at` takes: standard Laplace."""
         return jax.random.laplace(key, shape, dtype)
+
+    @property
+    def variance(self) -> Array:
+        """[..., D]."""
+        return 2 * jnp.square(self.scale)
 
     def at(self, noise: Array) -> Array:
         """The sample that the standard Laplace `noise` [..., D] leads to."""
@@ -130,6 +140,12 @@ class Mixture:
     def mean(self) -> Array:
         """[B, D]."""
         return (self.weights[..., None] * self.components.mean).sum(0)
+
+    @property
+    def variance(self) -> Array:
+        """[B, D]: the mean of the variances, and the variance of the means."""
+        each = self.components.variance + jnp.square(self.components.mean - self.mean[None])
+        return (self.weights[..., None] * each).sum(0)
 
     def sample(self, key: Key) -> Array:
         """One draw [B, D] per example."""

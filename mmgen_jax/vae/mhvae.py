@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from mmgen_jax.rng import fold_name
-from mmgen_jax.types import Array, Batch, Key, Params, Stats
+from mmgen_jax.types import Array, Batch, Key, Params, Stats, Variables
 from mmgen_jax.vae.blocks import apply, check_block, check_sizes, fresh, headed, hidden
 from mmgen_jax.vae.fusion import membership, product, subsets_of
 from mmgen_jax.vae.joint import Code, JointModel
@@ -177,6 +177,17 @@ class MHVAE(JointModel):
             noise = jax.tree.map(jnp.zeros_like, noise)
         z = self.infer(params, self.encode(params, batch), self._present(batch), noise).z[0]
         return {name: self.modalities[name].generate(self.decoder(params, name), z, None) for name in wanted}
+
+    def code_size(self, name: str) -> int:
+        """The numbers of z_1, from which everything is decoded."""
+        return self.levels[0]
+
+    def to_code(self, variables: Variables, name: str, x: Array) -> tuple[Array, Array]:
+        """Mean and deviation of q(z_1 | x_m), [B, D_1] each, of x [B, *shape], the codes above being their means."""
+        params, batch = variables["params"], self.alone(name, x)
+        nothing = tuple(jnp.zeros((len(x), size)) for size in self.levels)
+        q = self.infer(params, self.encode(params, batch), self._present(batch), nothing).q[0]
+        return q.mean, jnp.sqrt(q.variance)
 
     def _experts(self, params: Params, level: int, h: Array, features: Array) -> Gaussian:
         """q(z_l | h_l, d_l), [M, N, D_l], of h_l [N, F] and d_l [M, N, F]."""

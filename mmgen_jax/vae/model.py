@@ -59,7 +59,7 @@ class VAE(JointModel):
 
     def init(self, key: Key) -> tuple[Params, Stats]:
         """Fresh parameters, and no statistics."""
-        sizes = {name: self.latent + self.private.get(name, 0) for name in self.modalities}
+        sizes = {name: self.code_size(name) for name in self.modalities}
         return {
             "encoders": {name: self.encoder_params(name, key, 2 * size) for name, size in sizes.items()},
             "decoders": {name: self.decoder_params(name, key, size) for name, size in sizes.items()},
@@ -151,8 +151,22 @@ class VAE(JointModel):
         made = {}
         for name in wanted:
             code = jnp.concatenate([codes[""], codes[name]], axis=-1) if name in codes else codes[""]
-            made[name] = self.modalities[name].generate(self.decoder(params, name), code, None)
+            made[name] = self.from_code({"params": params}, name, code)
         return made
+
+    def code_size(self, name: str) -> int:
+        """Of how many numbers a modality is decoded: the shared and its private code."""
+        return self.latent + self.private.get(name, 0)
+
+    def to_code(self, variables: Variables, name: str, x: Array) -> tuple[Array, Array]:
+        """Mean and deviation [B, code_size] of the code of a modality by itself, x [B, *shape], whatever its family."""
+        params, batch = variables["params"], self.alone(name, x)
+        inference = self.encode(params, batch)
+        evidence = self.evidence(batch, inference.experts, inference.present)
+        shared = self.objective.conditional(params["objective"], params["fusion"], evidence)
+        parts = [shared, *(inference.private[n] for n in self._private_sizes if n == name)]
+        means, variances = [q.mean for q in parts], [q.variance for q in parts]
+        return jnp.concatenate(means, axis=-1), jnp.sqrt(jnp.concatenate(variances, axis=-1))
 
     @property
     def _private_sizes(self) -> dict[str, int]:
@@ -165,8 +179,7 @@ class VAE(JointModel):
 
     def _code(self, params: Params, name: str, batch: Batch) -> tuple[Distribution, Distribution]:
         """Shared and private code of one modality; where it is missing, what the family makes of zeros: the prior."""
-        outputs = 2 * (self.latent + self.private.get(name, 0))
-        out = self.encoder(params, name, batch.values[name], outputs)
+        out = self.encoder(params, name, batch.values[name], 2 * self.code_size(name))
         mean, raw = jnp.split(jnp.where(batch.present[name][:, None], out, 0), 2, axis=-1)
         shared, private = np.s_[:, : self.latent], np.s_[:, self.latent :]
         family = self.objective.family

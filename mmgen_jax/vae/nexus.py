@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 
 from mmgen_jax.rng import fold_name
-from mmgen_jax.types import Array, Batch, Key, Params, Stats
+from mmgen_jax.types import Array, Batch, Key, Params, Stats, Variables
 from mmgen_jax.vae.blocks import apply, check_block, check_sizes, fresh, headed
 from mmgen_jax.vae.joint import Code, JointModel
 from mmgen_jax.vae.latent import Gaussian
@@ -106,7 +106,7 @@ class Nexus(JointModel):
         def network(place: str, inputs: int, outputs: int) -> Params:
             return fresh(self._network(outputs), fold_name(key, place), inputs)
 
-        sizes = {name: self._size(name) for name in self.modalities}
+        sizes = {name: self.code_size(name) for name in self.modalities}
         return {
             "encoders": {name: self.encoder_params(name, key, 2 * size) for name, size in sizes.items()},
             "decoders": {name: self.decoder_params(name, key, size) for name, size in sizes.items()},
@@ -119,7 +119,7 @@ class Nexus(JointModel):
         """q(z_m | x_m), [B, D_m], by modality, of a batch that is `masked()`; N(0, I) where m is missing."""
 
         def code(name: str) -> Gaussian:
-            out = self.encoder(params, name, batch.values[name], 2 * self._size(name))
+            out = self.encoder(params, name, batch.values[name], 2 * self.code_size(name))
             return Gaussian(*jnp.split(jnp.where(batch.present[name][:, None], out, 0), 2, axis=-1))
 
         return {name: code(name) for name in self.modalities}
@@ -137,7 +137,7 @@ class Nexus(JointModel):
 
     def prediction(self, params: Params, name: str, z: Array, code: Array, present: Array) -> Gaussian:
         """N(f_m(z), s_m^2), [B, D_m]; equation (4) takes the codes [B, D_m] of the examples where m is present [B]."""
-        mean = apply(self._network(self._size(name)), params["predictions"][name], z)
+        mean = apply(self._network(self.code_size(name)), params["predictions"][name], z)
         if name not in self.adapt:
             return Gaussian(mean, jnp.zeros_like(mean))
         square = jnp.where(present[:, None], jnp.square(code - mean), 0).sum() / code.shape[-1]
@@ -188,11 +188,17 @@ class Nexus(JointModel):
             made[name] = self.modalities[name].generate(self.decoder(params, name), whole, None)
         return made
 
+    def code_size(self, name: str) -> int:
+        """The numbers of z_m."""
+        return self.private.get(name, self.latent)
+
+    def to_code(self, variables: Variables, name: str, x: Array) -> tuple[Array, Array]:
+        """Mean and deviation of q(z_m | x_m), [B, D_m] each, of x [B, *shape]."""
+        q = self.encode(variables["params"], self.alone(name, x))[name]
+        return q.mean, jnp.sqrt(q.variance)
+
     def _network(self, outputs: int) -> nn.Module:
         return headed(self.block, self.features, outputs, self.dtype)
-
-    def _size(self, name: str) -> int:
-        return self.private.get(name, self.latent)
 
     def _present(self, batch: Batch) -> Array:
         return jnp.stack([batch.present[name] for name in self.modalities])

@@ -126,6 +126,11 @@ class FlowProduct:
         average = (images * uniform(self.present, images.dtype)[..., None]).sum(0)
         return jnp.where(self.present.all(0)[:, None], self.joint.mean, average)
 
+    @property
+    def variance(self) -> Array:
+        """[B, D]: that of the joint posterior, and 0 where no closed form is known."""
+        return jnp.where(self.present.all(0)[:, None], self.joint.variance, 0)
+
     def log_density(self, z: Array) -> Array:
         """Equation (3) up to a constant, in nats, [B], at codes [B, D]."""
         each = jnp.where(self.present, self.flows.log_prob(z), 0).sum(0)
