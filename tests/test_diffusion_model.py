@@ -10,17 +10,7 @@ import optax
 import pytest
 from vae_cases import random_batch
 
-from mmgen_jax.diffusion import (
-    Euler,
-    Flow,
-    Guidance,
-    Heun,
-    MeanFlow,
-    Times,
-    UniformTimes,
-    bits_per_dimension,
-    log_likelihood,
-)
+from mmgen_jax.diffusion import Flow, Guidance, Heun, Times, bits_per_dimension, log_likelihood
 from mmgen_jax.diffusion.network import places, symbols
 from mmgen_jax.diffusion.sampling import Task
 from mmgen_jax.modalities import Audio, Bernoulli, Image, Label, Normal, Text, Vector, Video
@@ -309,62 +299,3 @@ def test_likelihood_where_the_network_says_nothing():
 def test_what_a_likelihood_refuses(fields, sentence):
     with pytest.raises(ValueError, match=sentence):
         log_likelihood(SMALL, None, random_batch(MODALITIES, 1), jax.random.key(0), **fields)
-
-
-def test_mean_flow_without_spans_is_flow_matching_up_to_its_weight():
-    rng = np.random.default_rng(0)
-    x, v = ({"a": jnp.asarray(rng.normal(size=(8, 3)), jnp.float32)} for _ in range(2))
-    t, there = {"a": jnp.linspace(0.1, 1.0, 8)}, {"a": jnp.ones(8, bool)}
-
-    def network(values, t, spans):
-        return {"a": jnp.sin(values["a"]) * t["a"][:, None] + spans["a"][:, None]}
-
-    out, errors = MeanFlow(share=0.0).errors(network, x, v, t, there, jax.random.key(0))
-    square = jnp.square(jnp.sin(x["a"]) * t["a"][:, None] - v["a"]).mean(axis=1)
-    np.testing.assert_allclose(errors["a"], square / (square + 0.01), rtol=1e-5)
-    np.testing.assert_allclose(out["a"], jnp.sin(x["a"]) * t["a"][:, None], rtol=1e-5)
-
-
-def test_mean_velocity_of_a_known_path():
-    """Data at one point c: v = (x - c) / t along the way, so u(x, t, r) = (x - c) / t for every r, and (3) is zero."""
-    c, n = 0.7, 64
-    rng = np.random.default_rng(0)
-    t = {"a": jnp.asarray(rng.uniform(0.2, 1.0, n), jnp.float32)}
-    noise = jnp.asarray(rng.normal(size=(n, 2)), jnp.float32)
-    x = {"a": (1 - t["a"])[:, None] * c + t["a"][:, None] * noise}
-
-    def network(values, t, spans):
-        return {"a": (values["a"] - c) / t["a"][:, None]}
-
-    out, errors = MeanFlow(share=1.0).errors(
-        network, x, {"a": noise - c}, t, {"a": jnp.ones(n, bool)}, jax.random.key(0)
-    )
-    np.testing.assert_allclose(errors["a"], 0, atol=1e-6)
-
-    def wrong(values, t, spans):
-        return {"a": (values["a"] - c) / t["a"][:, None] + spans["a"][:, None]}
-
-    _, errors = MeanFlow(share=1.0).errors(wrong, x, {"a": noise - c}, t, {"a": jnp.ones(n, bool)}, jax.random.key(0))
-    spans = MeanFlow(share=1.0).spans(jax.random.key(0), t)["a"]
-    square = (2 * spans) ** 2  # u is too large by the span, and its target too small by span * d span / dt
-    np.testing.assert_allclose(errors["a"], square / (square + 0.01), rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_one_step_of_mean_flow_makes_a_gaussian():
-    model = Flow(modalities={"a": Vector(1)}, width=48, joint=0, depth=2, heads=2, sampler=Euler(), steps=1,
-                 mean_flow=MeanFlow(share=0.5), times=Times(density=UniformTimes()))  # fmt: skip
-    tx, key = optax.adam(optax.cosine_decay_schedule(3e-3, 1500)), jax.random.key(1)
-    state = jax.jit(lambda key: TrainState.create(model, tx, key))(jax.random.key(0))
-
-    @jax.jit
-    def steps(state):
-        def one(state, i):
-            step = jax.random.fold_in(key, i)
-            a = 1.5 + 0.5 * jax.random.normal(jax.random.fold_in(step, 1), (512, 1))
-            return model.step(tx, state, Batch({"a": a}, {"a": jnp.ones(512, bool)}), step)[0], None
-
-        return jax.lax.scan(one, state, jnp.arange(1500))[0]
-
-    made = model.sample(steps(state).variables, key, 4000)["a"]
-    np.testing.assert_allclose([made.mean(), made.std()], [1.5, 0.5], atol=0.12)

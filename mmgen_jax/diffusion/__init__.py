@@ -6,8 +6,10 @@ from mmgen_jax.diffusion.guidance import Guidance
 from mmgen_jax.diffusion.likelihood import bits_per_dimension, log_likelihood
 from mmgen_jax.diffusion.mean_flow import MeanFlow
 from mmgen_jax.diffusion.model import Flow
+from mmgen_jax.diffusion.objective import FlowMatching
 from mmgen_jax.diffusion.paths import DDPM, EDM, RectifiedFlow
 from mmgen_jax.diffusion.samplers import DDIM, SDE, Ancestral, Churn, Euler, Heun, Renoise
+from mmgen_jax.diffusion.shortcut import Shortcut
 from mmgen_jax.diffusion.times import Times
 from mmgen_jax.diffusion.weights import LogitNormal, MinSNR, Mode, Sigmoid, Uniform, UniformTimes
 
@@ -21,6 +23,7 @@ __all__ = [
     "EDM",
     "Euler",
     "Flow",
+    "FlowMatching",
     "Guidance",
     "Heun",
     "LogitNormal",
@@ -30,6 +33,7 @@ __all__ = [
     "RectifiedFlow",
     "Renoise",
     "SDE",
+    "Shortcut",
     "Sigmoid",
     "Times",
     "Uniform",

@@ -29,8 +29,8 @@ from flax.core import FrozenDict
 
 from mmgen_jax.diffusion.guidance import Guidance
 from mmgen_jax.diffusion.masked import aligned, corrupt
-from mmgen_jax.diffusion.mean_flow import MeanFlow
 from mmgen_jax.diffusion.network import JointTransformer, symbols, value_times
+from mmgen_jax.diffusion.objective import FlowMatching, Objective
 from mmgen_jax.diffusion.paths import Denoised, Path, RectifiedFlow, noised
 from mmgen_jax.diffusion.samplers import Euler, Heun, Sampler
 from mmgen_jax.diffusion.sampling import integrate
@@ -58,7 +58,7 @@ class Flow:
         times: which noise levels are trained together.
         weights: w_m of (3) and (4), by name, 1 where none is given.
         weighting: of (3) by time.
-        mean_flow: train for samples in one or a few steps; the sampler is then Euler.
+        objective: of real values: flow matching (3), or `MeanFlow` or `Shortcut` for samples in one or a few steps.
         sampler, steps: how, and in how many steps, samples are made.
         guidance: how strongly they follow what is given.
         remat: what the backward pass keeps of a block: everything (None), or see `nn.dit.Stack`.
@@ -79,7 +79,7 @@ class Flow:
     times: Times = Times()
     weights: Mapping[str, float] = FrozenDict()
     weighting: Weight = Uniform()
-    mean_flow: MeanFlow | None = None
+    objective: Objective = FlowMatching()
     sampler: Sampler = Heun()
     steps: int = 24
     guidance: Guidance = Guidance()
@@ -90,15 +90,16 @@ class Flow:
     def __post_init__(self) -> None:
         for field in ("modalities", "weights"):  # frozen mappings, so that a model can be hashed
             object.__setattr__(self, field, FrozenDict(getattr(self, field)))
+        spans, counts = self.objective.spans, self.objective.counts
         allowed = {
             "modalities": (len(self.modalities) > 0, "at least one"),
             "width": (self.width > 0 and self.width % (2 * self.heads) == 0, f"a multiple of {2 * self.heads}"),
             "joint": (self.joint >= 0, "at least 0"),
             "depth": (self.depth >= 0 and self.joint + self.depth > 0, "at least 0, and 1 together with joint"),
-            "steps": (self.steps >= 1, "at least 1"),
-            "sampler": (self.mean_flow is None or self.sampler == Euler(), "Euler() with mean_flow"),
-            "times": (self.mean_flow is None or not self.times.tokens, "without tokens with mean_flow"),
-            "path": (self.mean_flow is None or self.path.prediction == "velocity", "of velocities with mean_flow"),
+            "steps": (self.steps in counts if counts else self.steps >= 1, f"in {counts}" if counts else "at least 1"),
+            "sampler": (not spans or self.sampler == Euler(), f"Euler() with {self.objective}"),
+            "times": (not spans or not self.times.tokens, f"without tokens with {self.objective}"),
+            "path": (not spans or self.path.prediction == "velocity", f"of velocities with {self.objective}"),
             "remat": (self.remat is None or self.remat in REMAT, f"None or one of {', '.join(REMAT)}"),
         }
         for field, (fits, what) in allowed.items():
@@ -131,10 +132,11 @@ class Flow:
             self.depth,
             self.heads,
             self.mlp,
-            spans=self.mean_flow is not None,
+            spans=self.objective.spans,
+            scale=1.0 if self.objective.differentiated else 1000.0,
             remat=self.remat,
-            # Fused attention has no forward-mode derivative, of which MeanFlow's loss is made.
-            implementation=self.implementation if self.mean_flow is None else "xla",
+            # Fused attention has no forward-mode derivative.
+            implementation="xla" if self.objective.differentiated else self.implementation,
             dtype=jnp.dtype(self.dtype),
         )
 
@@ -153,28 +155,33 @@ class Flow:
         """One step of gradient descent on the mean of (3) and (4)."""
 
         def loss(params: Params, stats: Stats, batch: Batch, key: Key) -> tuple[Array, tuple[Stats, dict]]:
-            per_example, terms = self.loss(params, batch, key)
+            per_example, terms = self.loss(params, batch, key, teacher=state.variables["params"])
             return per_example, (stats, terms)
 
         return gradient_step(loss, tx, state, batch, key)
 
-    def loss(self, params: Params, batch: Batch, key: Key) -> tuple[Array, dict[str, Array]]:
-        """The loss [B] of a batch that is `masked()`, and its unweighted terms [B] by name."""
+    def loss(
+        self, params: Params, batch: Batch, key: Key, *, teacher: Params | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """The loss [B] of a batch that is `masked()`, and its unweighted terms [B] by name.
+
+        teacher: the parameters that the objective makes targets with (default: `params`); they get no gradient.
+        """
         batch = batch.only(self.modalities)
         counts = {name: len(modality.positions()) for name, modality in self.modalities.items()}
         t = self.times.draw(fold_name(key, "times"), batch.present, counts)
+        real = [name for name in self.modalities if symbols(self.modalities[name]) is None]
+        # What is at exactly 1 stands for what is not there: it is on no way.
+        moving = {name: aligned(batch.present[name], t[name]) & (t[name] > 0) & (t[name] < 1) for name in real}
+        t, spans = self.objective.draw(fold_name(key, "spans"), t, moving)
         at = {name: value_times(self.modalities[name], time) for name, time in t.items()}
         clean = self.standardised(batch.values)
         noise = self.noise(fold_name(key, "noise"), len(batch))
         seen = {name: self.noised(name, x, noise[name], at[name], key) for name, x in clean.items()}
-        real = [name for name in clean if symbols(self.modalities[name]) is None]
         targets = {name: self.target(clean[name], noise[name], at[name]) for name in real}
-        network = functools.partial(self.network.apply, {"params": params})
-        if self.mean_flow is None:
-            out = network(seen, t)
-            errors = {name: jnp.square(out[name] - x) for name, x in targets.items()}
-        else:
-            out, errors = self.mean_flow.errors(network, seen, targets, t, batch.present, fold_name(key, "spans"))
+        student = functools.partial(self.network.apply, {"params": params})
+        teacher = student if teacher is None else functools.partial(self.network.apply, {"params": teacher})
+        out, errors = self.objective.errors(student, teacher, seen, targets, t, spans)
         terms, total = {}, 0.0
         for name, x in clean.items():
             if name in errors:

@@ -6,10 +6,10 @@
     out_m = head_m(modulated norm(h_m, c_m))                      0 at first                                        (4)
 
 c_m has its own time for the scale of its own output, and the mean over all for how clean the rest is; s = 1000 tells
-times well apart, and s = 1 keeps the output smooth in them, which the derivatives of MeanFlow need. (3) are the
-blocks of MM-DiT (Esser et al. 2024, arXiv:2403.03206) and DiT (Peebles and Xie 2022, arXiv:2212.09748). Positions are
-rotary, on the axes second, row, column and index: those of sound and video in seconds, so that what happens together
-stands together. There is no attention mask: a modality that is not there is noise.
+times well apart, and s = 1 keeps the output smooth in them, which derivatives by time need. (3) are the blocks of
+MM-DiT (Esser et al. 2024, arXiv:2403.03206) and DiT (Peebles and Xie 2022, arXiv:2212.09748). Positions are rotary, on
+the axes second, row, column and index: those of sound and video in seconds, so that what happens together stands
+together. There is no attention mask: a modality that is not there is noise.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class JointTransformer(nn.Module):
     Attributes:
         joint: blocks with weights for each modality.
         depth: blocks that follow, with weights for all.
-        spans: whether a second time of each modality matters, how far a step goes (`mean_flow.py`).
+        spans: whether a second time of each modality matters, how far a step goes (`objective.py`).
+        scale: s of equation (2).
         implementation: of attention.
     """
 
@@ -70,6 +71,7 @@ class JointTransformer(nn.Module):
     heads: int
     mlp: str = "gelu"
     spans: bool = False
+    scale: float = 1000.0
     remat: str | None = None
     implementation: str | None = None
     dtype: Any = jnp.float32
@@ -105,11 +107,6 @@ class JointTransformer(nn.Module):
             together = blocks(together, conditions, lengths, turns)
             h = dict(zip(names, jnp.split(together, np.cumsum(counts)[:-1], axis=1), strict=True))
         return {name: self._out(name, h[name], c[name]) for name in names}
-
-    @property
-    def scale(self) -> float:
-        """s of equation (2)."""
-        return 1.0 if self.spans else 1000.0
 
     def _tokens(self, name: str, x: Array) -> Array:
         """Equation (1)."""
