@@ -27,14 +27,19 @@ def no_teacher(values, t, spans):
 
 def wave(values, t, spans):
     """A network of one modality that everything matters to."""
-    return {"a": jnp.sin(values["a"]) * t["a"][:, None] + spans["a"][:, None]}
+    return {"a": jnp.sin(values["a"]) * t["a"][:, None] + spans["a"][:, None]}, None
+
+
+def times(factor, network):
+    """Another network, whose output is larger by a factor."""
+    return lambda *inputs: ({"a": factor * network(*inputs)[0]["a"]}, None)
 
 
 def test_mean_flow_without_spans_is_flow_matching_up_to_its_weight():
     x, v = ({"a": jnp.asarray(RNG.normal(size=(8, 3)), jnp.float32)} for _ in range(2))
     t = {"a": jnp.linspace(0.1, 1.0, 8)}
-    times, spans = MeanFlow(share=0.0).draw(jax.random.key(0), t, {"a": jnp.ones(8, bool)})
-    out, errors = MeanFlow(share=0.0).errors(wave, no_teacher, x, v, times, spans)
+    at, spans = MeanFlow(share=0.0).draw(jax.random.key(0), t, {"a": jnp.ones(8, bool)})
+    (out, _), errors = MeanFlow(share=0.0).errors(wave, no_teacher, x, v, at, spans)
     _, plain = FlowMatching().errors(wave, no_teacher, x, v, t, FlowMatching().draw(jax.random.key(0), t, {})[1])
     square = jnp.square(jnp.sin(x["a"]) * t["a"][:, None] - v["a"]).mean(axis=1)
     np.testing.assert_allclose(plain["a"].mean(axis=1), square, rtol=1e-5)
@@ -51,10 +56,10 @@ def test_mean_velocity_of_a_known_path():
     _, spans = MeanFlow(share=1.0).draw(jax.random.key(0), t, {"a": jnp.ones(n, bool)})
 
     def right(values, t, spans):
-        return {"a": (values["a"] - c) / t["a"][:, None]}
+        return {"a": (values["a"] - c) / t["a"][:, None]}, None
 
     def wrong(values, t, spans):
-        return {"a": (values["a"] - c) / t["a"][:, None] + spans["a"][:, None]}
+        return {"a": (values["a"] - c) / t["a"][:, None] + spans["a"][:, None]}, None
 
     _, errors = MeanFlow().errors(right, no_teacher, x, v, t, spans)
     np.testing.assert_allclose(errors["a"], 0, atol=1e-6)
@@ -67,23 +72,23 @@ def test_mean_velocity_of_a_known_path():
 def test_only_what_is_on_its_way_has_a_span(objective):
     t = {"a": jnp.linspace(0.1, 0.9, 32), "b": jnp.linspace(0.9, 0.1, 32), "label": jnp.zeros(32)}
     moving = {"a": jnp.ones(32, bool), "b": jnp.arange(32) % 2 == 0}
-    times, spans = objective.draw(jax.random.key(0), t, moving)
-    assert not spans["label"].any() and not times["label"].any() and not spans["b"][1::2].any()
-    assert (spans["a"] <= times["a"]).all() and (spans["b"] <= times["b"]).all()
+    at, spans = objective.draw(jax.random.key(0), t, moving)
+    assert not spans["label"].any() and not at["label"].any() and not spans["b"][1::2].any()
+    assert (spans["a"] <= at["a"]).all() and (spans["b"] <= at["b"]).all()
     assert spans["a"].any() and spans["b"].any()
 
 
 def test_steps_of_a_shortcut_end_on_the_grid_of_their_size():
     n = 400
     t = {"a": jnp.asarray(RNG.uniform(0, 1, n), jnp.float32), "given": jnp.zeros(n), "hidden": jnp.ones(n)}
-    times, spans = Shortcut(every=4, halvings=5).draw(jax.random.key(0), t, {"a": jnp.ones(n, bool)})
+    at, spans = Shortcut(every=4, halvings=5).draw(jax.random.key(0), t, {"a": jnp.ones(n, bool)})
     d, chosen = np.asarray(spans["a"]), np.arange(n) % 4 == 0
     assert set(d[chosen]) == {1, 1 / 2, 1 / 4, 1 / 8, 1 / 16} and not d[~chosen].any()
-    steps = times["a"][chosen] / d[chosen]
+    steps = at["a"][chosen] / d[chosen]
     np.testing.assert_array_equal(steps, np.round(steps))
-    assert (times["a"] >= t["a"]).all() and (times["a"][chosen] - t["a"][chosen] < d[chosen]).all()
-    np.testing.assert_array_equal(times["a"][~chosen], t["a"][~chosen])
-    assert not times["given"].any() and (times["hidden"] == 1).all()
+    assert (at["a"] >= t["a"]).all() and (at["a"][chosen] - t["a"][chosen] < d[chosen]).all()
+    np.testing.assert_array_equal(at["a"][~chosen], t["a"][~chosen])
+    assert not at["given"].any() and (at["hidden"] == 1).all()
     assert Shortcut(halvings=5).counts == (1, 2, 4, 8, 16)
 
 
@@ -92,9 +97,7 @@ def test_a_long_step_is_to_equal_two_of_half_its_size():
     x, v = ({"a": jnp.asarray(RNG.normal(size=(4, 3)), jnp.float32)} for _ in range(2))
     t, spans = {"a": jnp.array([1.0, 0.3, 0.75, 0.6])}, {"a": jnp.array([1.0, 0.0, 0.25, 0.0])}
     for halvings, told in ((7, 0.125), (3, 0.0)):  # a step of 1 / 8 is the smallest that is told, or flow matching
-        out, errors = Shortcut(every=2, halvings=halvings).errors(
-            wave, lambda *inputs: {"a": 2 * wave(*inputs)["a"]}, x, v, t, spans
-        )
+        (out, _), errors = Shortcut(every=2, halvings=halvings).errors(wave, times(2, wave), x, v, t, spans)
         first = 2 * (np.sin(x["a"][2]) * 0.75 + told)
         second = 2 * (np.sin(x["a"][2] - 0.125 * first) * 0.625 + told)
         np.testing.assert_allclose(errors["a"][2], np.mean((out["a"][2] - (first + second) / 2) ** 2), rtol=1e-5)
@@ -106,7 +109,7 @@ def test_what_stands_still_is_where_it_was_in_both_half_steps():
 
     def network(values, t, spans):
         seen.append((values, t, spans))
-        return {name: x + 1.0 for name, x in values.items()}
+        return {name: x + 1.0 for name, x in values.items()}, None
 
     x = {name: jnp.full((1, 2), 3.0) for name in "ab"}
     t, spans = {"a": jnp.ones(1), "b": jnp.full(1, 0.5)}, {"a": jnp.zeros(1), "b": jnp.full(1, 0.5)}
@@ -122,7 +125,7 @@ def test_the_teacher_gets_no_gradient():
     x, v, t = {"a": jnp.ones((2, 3))}, {"a": jnp.zeros((2, 3))}, {"a": jnp.ones(2)}
 
     def loss(student, teacher):
-        networks = (lambda *inputs, by=by: {"a": by * wave(*inputs)["a"]} for by in (student, teacher))
+        networks = times(student, wave), times(teacher, wave)
         return Shortcut(every=1).errors(*networks, x, v, t, {"a": jnp.array([1.0, 0.5])})[1]["a"].sum()
 
     to_student, to_teacher = jax.grad(loss, (0, 1))(2.0, 3.0)

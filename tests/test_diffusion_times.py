@@ -11,6 +11,7 @@ from vae_cases import random_batch
 
 from mmgen_jax.diffusion import Flow, MinSNR, Times
 from mmgen_jax.diffusion.network import value_times
+from mmgen_jax.diffusion.training import corrupted
 from mmgen_jax.modalities import Image, Label, Text
 from mmgen_jax.rng import fold_name
 
@@ -108,9 +109,8 @@ def test_every_value_counts_by_the_time_of_its_token():
 
 def test_values_of_a_token_at_time_zero_are_as_they_were():
     t = jnp.asarray([[0.0, 1.0, 0.5, 0.0]])
-    at = value_times(MODALITIES["image"], t)
     x, noise = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 1))
-    seen = model().noised("image", x, noise, at, jax.random.key(1))
+    seen = corrupted(model(), {"image": x}, {"image": noise}, jax.random.key(1), {"image": t})["image"]
     np.testing.assert_array_equal(seen[0, :2, :2], x[0, :2, :2])
     np.testing.assert_array_equal(seen[0, :2, 2:], noise[0, :2, 2:])
     np.testing.assert_allclose(seen[0, 2:, :2], (x + noise)[0, 2:, :2] / 2, rtol=1e-6)

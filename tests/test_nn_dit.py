@@ -1,5 +1,7 @@
 """The blocks of diffusion transformers: SD3's numbers, and what holds for any weights."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -275,6 +277,17 @@ def test_blocks_of_a_stack_start_differently_and_may_be_joint():
     jax.tree.map(np.testing.assert_array_equal, out, x)
     first, second = params["params"]["layers"]["a"]["qkv"]["kernel"]
     assert jnp.abs(first - second).min() > 0
+
+
+def test_a_tap_gives_what_came_out_of_that_block():
+    x, c = {"a": normal(0, B, 4, D), "b": normal(1, B, 3, D)}, dict.fromkeys("ab", normal(2, B, 1, D))
+    block = JointBlock(3, ("a", "b"))
+    params = perturbed(begun(Stack(block, 3), x, c)[1])
+    run = jax.jit(lambda params: Stack(block, 3).apply(params, (1, 3), x, c, method="tapped"))
+    out, kept = run(params)
+    first = block.apply({"params": jax.tree.map(lambda w: w[0], params["params"]["layers"])}, x, c)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), kept[1], first)
+    jax.tree.map(np.testing.assert_array_equal, kept[3], out)
 
 
 def test_swiglu_has_about_as_many_parameters_as_gelu():

@@ -1,5 +1,6 @@
 """Diffusion and flow transformers: any number of modalities in one network, each with a noise level of its own."""
 
+from mmgen_jax.diffusion.dispersive import Dispersive
 from mmgen_jax.diffusion.dit import DiT
 from mmgen_jax.diffusion.dpm_solver import DPMSolver
 from mmgen_jax.diffusion.guidance import Guidance
@@ -20,6 +21,7 @@ __all__ = [
     "DDPM",
     "DPMSolver",
     "DiT",
+    "Dispersive",
     "EDM",
     "Euler",
     "Flow",

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from mmgen_jax.diffusion.masked import aligned
-from mmgen_jax.diffusion.objective import Network, Values, squared_error, standing
+from mmgen_jax.diffusion.objective import Network, Said, Values, squared_error, standing
 from mmgen_jax.diffusion.weights import Times as Density
 from mmgen_jax.diffusion.weights import UniformTimes
 from mmgen_jax.rng import fold_name
@@ -60,20 +60,20 @@ class MeanFlow:
 
     def errors(
         self, network: Network, teacher: Network, seen: Values, targets: Values, t: Values, spans: Values
-    ) -> tuple[Values, Values]:
-        """The network's outputs, and (3) [B] for each modality that has a target, v: see `Objective`."""
+    ) -> tuple[Said, Values]:
+        """What the network says, and (3) [B] for each modality that has a target, v: see `Objective`."""
         moving = {name: (span > 0).astype(jnp.float32) for name, span in spans.items()}
 
-        def real(x: Values, t: Values, spans: Values) -> tuple[Values, Values]:
-            out = network({**seen, **x}, t, spans)
-            return {name: out[name] for name in targets}, out
+        def real(x: Values, t: Values, spans: Values) -> tuple[Values, Said]:
+            said = network({**seen, **x}, t, spans)
+            return {name: said[0][name] for name in targets}, said
 
         x = {name: seen[name] for name in targets}
         ways = {name: v * aligned(moving[name], v) for name, v in targets.items()}
-        u, change, out = jax.jvp(real, (x, t, spans), (ways, moving, moving), has_aux=True)
+        u, change, said = jax.jvp(real, (x, t, spans), (ways, moving, moving), has_aux=True)
         errors = {}
         for name, v in targets.items():
             target = jax.lax.stop_gradient(v - aligned(spans[name], v) * change[name])
             error = squared_error(u[name], target)
             errors[name] = error / jax.lax.stop_gradient(error + 0.01)
-        return out, errors
+        return said, errors

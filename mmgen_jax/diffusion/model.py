@@ -1,24 +1,17 @@
 """The flow transformer: one network that makes any of its modalities from any others.
 
-Real values flow along a path from data (t = 0) to noise (t = 1), symbols are masked one by one on the way:
-
-    x_t = alpha(t) x + sigma(t) eps              the network says which way x_t moves         (1)
-    w_t = w, or the mask with probability t      the network says what is under the mask      (2)
-
-    L = sum_m w_m mean [t_m > 0] |u_m - (alpha' x_m + sigma' eps_m)|^2         of (1)         (3)
-    L = sum_m w_m mean over masked places of -log p(w_m)                       of (2)         (4)
+Real values flow along a path from data (t = 0) to noise (t = 1), symbols are masked one by one on the way, and the
+network says how to come back (`training.py`, equations 1 to 4; `sampling.py`).
 
 Every modality has a time of its own (`times.py`). Given a clean modality is given it at t = 0, not to have it is to
 have noise at t = 1: so the same network is joint, marginal and conditional model, as in UniDiffuser (Bao et al. 2023,
 arXiv:2303.06555), for any number of modalities, of real values (rectified flow: Liu et al. 2022, arXiv:2209.03003) and
-of symbols (masked diffusion: Sahoo et al. 2024, arXiv:2406.07524). The mean over the places that happen to be masked
-stands for the weight 1 / t of the bound on the likelihood, without its spread.
+of symbols (masked diffusion: Sahoo et al. 2024, arXiv:2406.07524).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Literal
 
@@ -27,11 +20,12 @@ import jax.numpy as jnp
 import optax
 from flax.core import FrozenDict
 
+from mmgen_jax.diffusion import training
 from mmgen_jax.diffusion.guidance import Guidance
-from mmgen_jax.diffusion.masked import aligned, corrupt
-from mmgen_jax.diffusion.network import JointTransformer, symbols, value_times
+from mmgen_jax.diffusion.network import JointTransformer, symbols
 from mmgen_jax.diffusion.objective import FlowMatching, Objective
-from mmgen_jax.diffusion.paths import Denoised, Path, RectifiedFlow, noised
+from mmgen_jax.diffusion.paths import Path, RectifiedFlow
+from mmgen_jax.diffusion.representation import Representation
 from mmgen_jax.diffusion.samplers import Euler, Heun, Sampler
 from mmgen_jax.diffusion.sampling import integrate
 from mmgen_jax.diffusion.times import Times
@@ -59,6 +53,7 @@ class Flow:
         weights: w_m of (3) and (4), by name, 1 where none is given.
         weighting: of (3) by time.
         objective: of real values: flow matching (3), or `MeanFlow` or `Shortcut` for samples in one or a few steps.
+        representation: what features are trained for besides, `Dispersive` or `SelfFlow`; None: nothing.
         sampler, steps: how, and in how many steps, samples are made.
         guidance: how strongly they follow what is given.
         remat: what the backward pass keeps of a block: everything (None), or see `nn.dit.Stack`.
@@ -80,6 +75,7 @@ class Flow:
     weights: Mapping[str, float] = FrozenDict()
     weighting: Weight = Uniform()
     objective: Objective = FlowMatching()
+    representation: Representation | None = None
     sampler: Sampler = Heun()
     steps: int = 24
     guidance: Guidance = Guidance()
@@ -91,6 +87,7 @@ class Flow:
         for field in ("modalities", "weights"):  # frozen mappings, so that a model can be hashed
             object.__setattr__(self, field, FrozenDict(getattr(self, field)))
         spans, counts = self.objective.spans, self.objective.counts
+        needs = self.representation is not None and self.representation.needs_tokens
         allowed = {
             "modalities": (len(self.modalities) > 0, "at least one"),
             "width": (self.width > 0 and self.width % (2 * self.heads) == 0, f"a multiple of {2 * self.heads}"),
@@ -100,6 +97,7 @@ class Flow:
             "sampler": (not spans or self.sampler == Euler(), f"Euler() with {self.objective}"),
             "times": (not spans or not self.times.tokens, f"without tokens with {self.objective}"),
             "path": (not spans or self.path.prediction == "velocity", f"of velocities with {self.objective}"),
+            "representation": (not needs or self.times.tokens > 0, "with times.tokens above 0"),
             "remat": (self.remat is None or self.remat in REMAT, f"None or one of {', '.join(REMAT)}"),
         }
         for field, (fits, what) in allowed.items():
@@ -111,11 +109,7 @@ class Flow:
                     f"weights[{name!r}] is {weight}, but names must be of {list(self.modalities)}, weights at least 0"
                 )
         for name, modality in self.modalities.items():
-            if symbols(modality) is None and modality.likelihood.out_shape(modality.shape) != modality.shape:
-                raise ValueError(
-                    f"the likelihood of {name!r} is {modality.likelihood}, but here it must have one output a value, "
-                    "such as Normal(1.0)"
-                )
+            require_one_output(name, modality)
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -147,6 +141,8 @@ class Flow:
         params = dict(self.network.lazy_init(fold_name(key, "network"), x, t, t)["params"])
         for name in self.modalities:  # the networks between tokens and values are the modalities' own
             params[f"{name}_out"] = jax.tree.map(jnp.zeros_like, params[f"{name}_out"])
+        if self.representation is not None:
+            params |= self.representation.init(fold_name(key, "representation"), self.width)
         return params, {}
 
     def step(
@@ -165,45 +161,9 @@ class Flow:
     ) -> tuple[Array, dict[str, Array]]:
         """The loss [B] of a batch that is `masked()`, and its unweighted terms [B] by name.
 
-        teacher: the parameters that the objective makes targets with (default: `params`); they get no gradient.
+        teacher: parameters of the network that may make targets (default: `params`); they get no gradient.
         """
-        batch = batch.only(self.modalities)
-        counts = {name: len(modality.positions()) for name, modality in self.modalities.items()}
-        t = self.times.draw(fold_name(key, "times"), batch.present, counts)
-        real = [name for name in self.modalities if symbols(self.modalities[name]) is None]
-        # What is at exactly 1 stands for what is not there: it is on no way.
-        moving = {name: aligned(batch.present[name], t[name]) & (t[name] > 0) & (t[name] < 1) for name in real}
-        t, spans = self.objective.draw(fold_name(key, "spans"), t, moving)
-        at = {name: value_times(self.modalities[name], time) for name, time in t.items()}
-        clean = self.standardised(batch.values)
-        noise = self.noise(fold_name(key, "noise"), len(batch))
-        seen = {name: self.noised(name, x, noise[name], at[name], key) for name, x in clean.items()}
-        targets = {name: self.target(clean[name], noise[name], at[name]) for name in real}
-        student = functools.partial(self.network.apply, {"params": params})
-        teacher = student if teacher is None else functools.partial(self.network.apply, {"params": teacher})
-        out, errors = self.objective.errors(student, teacher, seen, targets, t, spans)
-        terms, total = {}, 0.0
-        for name, x in clean.items():
-            if name in errors:
-                weight = self.weighting(self.path.coefficients(at[name]), self.path.prediction)
-                weight = jnp.where(at[name] > 0, weight, 0.0)  # what is clean has nothing to say
-                term = (weight * aligned(errors[name], at[name])).reshape(len(x), -1).mean(axis=1)
-            else:
-                term = hidden_error(out[name], x, seen[name] == noise[name])
-            terms[f"loss/{name}"] = jnp.where(batch.present[name], term, 0.0)
-            total += self.weights.get(name, 1.0) * terms[f"loss/{name}"]
-        return total, terms
-
-    def target(self, x: Array, noise: Array, t: Array) -> Array:
-        """What the network should say of x [B, *shape] on its way to `noise`, its values at the times t."""
-        return Denoised(x, noise).to(self.path.prediction, self.path.coefficients(t))
-
-    def noised(self, name: str, x: Array, noise: Array, t: Array, key: Key) -> Array:
-        """Equation (1) or (2) of x [B, *shape], its values at the times t."""
-        count = symbols(self.modalities[name])
-        if count is not None:
-            return corrupt(fold_name(key, f"mask/{name}"), x, t, count)
-        return noised(x, noise, self.path.coefficients(t))
+        return training.loss(self, params, batch, key, params if teacher is None else teacher)
 
     def noise(self, key: Key, n: int) -> dict[str, Array]:
         """What stands at t = 1, [n, *shape] each: normal noise, or masks."""
@@ -260,8 +220,10 @@ class Flow:
         return answered(self.modalities, self.makes, n, given, targets, make)
 
 
-def hidden_error(logits: Array, x: Array, hidden: Array) -> Array:
-    """Equation (4), [B]: logits [B, ..., symbols], symbols x and whether they are hidden [B, ...]; 0 if none is."""
-    error = optax.softmax_cross_entropy_with_integer_labels(logits, x)
-    error, hidden = (a.reshape(len(x), -1) for a in (error, hidden))
-    return jnp.sum(error * hidden, axis=1) / jnp.maximum(jnp.sum(hidden, axis=1), 1)
+def require_one_output(name: str, modality: Modality) -> None:
+    """Raises ValueError if real values have another likelihood than one whose output is a value for each of them."""
+    if symbols(modality) is None and modality.likelihood.out_shape(modality.shape) != modality.shape:
+        raise ValueError(
+            f"the likelihood of {name!r} is {modality.likelihood}, but here it must have one output a value, "
+            "such as Normal(1.0)"
+        )

@@ -76,16 +76,34 @@ class JointTransformer(nn.Module):
     implementation: str | None = None
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(
         self, x: Mapping[str, Array], t: Mapping[str, Array], spans: Mapping[str, Array] | None = None
     ) -> dict[str, Array]:
+        return self.tapped(x, t, spans)[0]
+
+    @nn.compact
+    def tapped(
+        self,
+        x: Mapping[str, Array],
+        t: Mapping[str, Array],
+        spans: Mapping[str, Array] | None = None,
+        depths: tuple[int, ...] = (),
+    ) -> tuple[dict[str, Array], dict[int, Array]]:
+        """The same, and the tokens of all modalities [B, T, D] after so many blocks, for each of `depths`."""
         names = sorted(self.modalities)
         h = {name: self._tokens(name, x[name]) for name in names}
         c = self._conditions(names, t, "time")
         if self.spans:
             spans = {name: jnp.zeros_like(t[name]) for name in names} if spans is None else spans
             c = {name: c[name] + more for name, more in self._conditions(names, spans, "span").items()}
+        h, kept = self._blocks(h, c, depths)
+        return {name: self._out(name, h[name], c[name]) for name in names}, kept
+
+    def _blocks(
+        self, h: dict[str, Array], c: dict[str, Array], depths: tuple[int, ...]
+    ) -> tuple[dict[str, Array], dict[int, Array]]:
+        """Equation (3), and the tokens of all modalities after each of `depths` blocks."""
+        names, early, late = sorted(h), {}, {}
         rope = {name: tables(places(self.modalities[name]), self.width // self.heads) for name in names}
         options = {
             "heads": self.heads,
@@ -96,17 +114,16 @@ class JointTransformer(nn.Module):
         }
         if self.joint:
             blocks = Stack(JointBlock(streams=tuple(names), **options), self.joint, self.remat, name="joint")
-            h = blocks(h, c, rope)
-        counts = [h[name].shape[1] for name in names]
+            h, early = blocks.tapped(tuple(d for d in depths if d <= self.joint), h, c, rope)
         if self.depth:
-            together = jnp.concatenate([h[name] for name in names], axis=1)
             lengths = sum((segments(h[name], c[name]) for name in names), ())
-            conditions = jnp.concatenate([c[name] for name in names], axis=1)
             turns = tuple(np.concatenate(part) for part in zip(*(rope[name] for name in names), strict=True))
             blocks = Stack(DiTBlock(**options), self.depth, self.remat, name="shared")
-            together = blocks(together, conditions, lengths, turns)
-            h = dict(zip(names, jnp.split(together, np.cumsum(counts)[:-1], axis=1), strict=True))
-        return {name: self._out(name, h[name], c[name]) for name in names}
+            rest = tuple(d - self.joint for d in depths if d > self.joint)
+            together, late = blocks.tapped(rest, joined(h), joined(c), lengths, turns)
+            ends = np.cumsum([h[name].shape[1] for name in names])
+            h = dict(zip(names, jnp.split(together, ends[:-1], axis=1), strict=True))
+        return h, {d: joined(x) for d, x in early.items()} | {d + self.joint: x for d, x in late.items()}
 
     def _tokens(self, name: str, x: Array) -> Array:
         """Equation (1)."""
@@ -135,6 +152,11 @@ class JointTransformer(nn.Module):
         head = self.modalities[name].tokens_out(self.dtype).clone(parent=self, name=f"{name}_out")
         shift, scale = Modulation(2, self.width, name=f"{name}_modulation")(c, h.shape[1])
         return head(modulated(h, shift, scale, self.dtype)).astype(jnp.float32)
+
+
+def joined(h: Mapping[str, Array]) -> Array:
+    """The tokens of all modalities in one sequence, in the order of their names."""
+    return jnp.concatenate([h[name] for name in sorted(h)], axis=1)
 
 
 def segments(h: Array, c: Array) -> tuple[int, ...]:

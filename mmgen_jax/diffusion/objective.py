@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from mmgen_jax.types import Array, Key
 
 Values = dict[str, Array]
-Network = Callable[[Values, Values, Values], Values]  # (values, times, spans) -> outputs
+Said = tuple[Values, Any]  # outputs, and whatever else is to be known of the network
+Network = Callable[[Values, Values, Values], Said]  # of values, times and spans
 
 
 class Objective(Protocol):
@@ -46,8 +47,8 @@ class Objective(Protocol):
 
     def errors(
         self, network: Network, teacher: Network, seen: Values, targets: Values, t: Values, spans: Values
-    ) -> tuple[Values, Values]:
-        """The network's outputs, and the error, [B] or [B, *shape], of each modality that has a target.
+    ) -> tuple[Said, Values]:
+        """What the network says, and the error, [B] or [B, *shape], of each modality that has a target.
 
         teacher: the same network, with parameters that are not trained.
         seen: values [B, *shape] of all modalities, at times t [B], or [B, T_m] of their tokens without spans.
@@ -69,10 +70,10 @@ class FlowMatching:
 
     def errors(
         self, network: Network, teacher: Network, seen: Values, targets: Values, t: Values, spans: Values
-    ) -> tuple[Values, Values]:
-        """The network's outputs, and (1) [B, *shape], value by value: their times, and so their weights, may differ."""
-        out = network(seen, t, spans)
-        return out, {name: jnp.square(out[name] - target) for name, target in targets.items()}
+    ) -> tuple[Said, Values]:
+        """What the network says, and (1) [B, *shape], value by value: their times, and so their weights, may differ."""
+        out, rest = network(seen, t, spans)
+        return (out, rest), {name: jnp.square(out[name] - target) for name, target in targets.items()}
 
 
 def standing(t: Values) -> Values:

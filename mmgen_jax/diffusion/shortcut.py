@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.diffusion.masked import aligned
-from mmgen_jax.diffusion.objective import Network, Values, squared_error, standing
+from mmgen_jax.diffusion.objective import Network, Said, Values, squared_error, standing
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import Array, Key
 
@@ -67,23 +67,23 @@ class Shortcut:
 
     def errors(
         self, network: Network, teacher: Network, seen: Values, targets: Values, t: Values, spans: Values
-    ) -> tuple[Values, Values]:
-        """The network's outputs, and (2) or (3) [B] for each modality that has a target: see `Objective`."""
+    ) -> tuple[Said, Values]:
+        """What the network says, and (2) or (3) [B] for each modality that has a target: see `Objective`."""
         chosen = jax.tree.map(lambda x: x[:: self.every], (seen, t, spans))
         both = self.two_steps(teacher, *chosen, tuple(targets))
-        out, errors = network(seen, t, spans), {}
+        said, errors = network(seen, t, spans), {}
         for name, v in targets.items():
             # Every row gets that of the chosen one before it: unlike a scatter, this moves nothing between devices.
             bootstrapped = jnp.repeat(jax.lax.stop_gradient(both[name]), self.every, axis=0)[: len(v)]
             target = jnp.where(aligned(spans[name] > 0, v), bootstrapped, v)
-            errors[name] = squared_error(out[name], target)
-        return out, errors
+            errors[name] = squared_error(said[0][name], target)
+        return said, errors
 
     def two_steps(self, network: Network, x: Values, t: Values, spans: Values, names: tuple[str, ...]) -> Values:
         """The right side of (1) for the modalities `names`."""
         half = {name: span / 2 for name, span in spans.items()}
         told = {name: jnp.where(h > 0.5**self.halvings, h, 0.0) for name, h in half.items()}
-        first = network(x, t, told)
+        first, _ = network(x, t, told)
         middle = {name: x[name] - aligned(half[name], x[name]) * first[name] for name in names}
-        second = network({**x, **middle}, {name: t[name] - half[name] for name in t}, told)
+        second, _ = network({**x, **middle}, {name: t[name] - half[name] for name in t}, told)
         return {name: (first[name] + second[name]) / 2 for name in names}

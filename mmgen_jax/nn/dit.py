@@ -13,6 +13,7 @@ conditioning vectors and what is made of them stay in float32 or better.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -270,17 +271,26 @@ class Stack(nn.Module):
     depth: int
     remat: str | None = None
 
-    @nn.compact
     def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """x is what the block returns in its place; the other arguments are the same for all blocks."""
+        return self.tapped((), x, *args, **kwargs)[0]
+
+    @nn.compact
+    def tapped(self, depths: tuple[int, ...], x: Any, *args: Any, **kwargs: Any) -> tuple[Any, dict[int, Any]]:
+        """The same, and what x was after so many blocks, for each of `depths`."""
         if self.remat is not None and self.remat not in REMAT:
             raise ValueError(f"remat is {self.remat!r}; allowed: {', '.join(map(repr, REMAT))} or None")
 
-        def body(block: nn.Module, x: Any, _: None) -> tuple[Any, None]:
-            return block(x, *args, **kwargs), None
+        def body(block: nn.Module, carry: tuple[Any, dict[int, Any]], count: Array) -> tuple[tuple, None]:
+            x, kept = carry
+            x = block(x, *args, **kwargs)
+            # Chosen on the way: to stack them all and choose later would hold what every block gave.
+            choose = {depth: functools.partial(jnp.where, count == depth) for depth in kept}
+            return (x, {depth: jax.tree.map(choose[depth], x, old) for depth, old in kept.items()}), None
 
         if self.remat is not None:
             body = nn.remat(body, policy=REMAT[self.remat], prevent_cse=False)
         scan = nn.scan(body, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth)
         # A copy: the block may have been made inside another module, and belong to it.
-        return scan(self.block.clone(parent=self, name="layers"), x, None)[0]
+        block, counts = self.block.clone(parent=self, name="layers"), jnp.arange(1, self.depth + 1)
+        return scan(block, (x, dict.fromkeys(depths, x)), counts)[0]
