@@ -2,7 +2,7 @@
 
 from mmgen_jax import data, diffusion, evals, vae
 from mmgen_jax.config import Experiment, load_experiment
-from mmgen_jax.diffusion import Flow
+from mmgen_jax.diffusion import Flow, LatentFlow
 from mmgen_jax.modalities import (
     Audio,
     Bernoulli,
@@ -40,6 +40,7 @@ __all__ = [
     "Image",
     "Label",
     "Laplace",
+    "LatentFlow",
     "Mesh",
     "Normal",
     "Optimizer",

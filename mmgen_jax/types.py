@@ -154,7 +154,7 @@ class Model(Protocol):
     ) -> dict[str, Array]: ...
 
 
-class FirstStage(Protocol):
+class FirstStage(Model, Protocol):
     """A model with a code, D numbers, of each modality by itself: what another model can be trained on instead."""
 
     def code_size(self, name: str) -> int: ...  # D
@@ -162,7 +162,7 @@ class FirstStage(Protocol):
     def from_code(self, variables: Variables, name: str, code: Array) -> Array: ...  # [B, *shape], without noise
 
 
-class SecondStage(Protocol):
+class SecondStage(Model, Protocol):
     """A model that is trained on what other models, trained before it, make of each example: codes, or symbols.
 
     `first` has these by name; `Experiment.first` their runs. What was learned by them is kept in the `stats`, so that

@@ -4,6 +4,7 @@ from mmgen_jax.diffusion.dispersive import Dispersive
 from mmgen_jax.diffusion.dit import DiT
 from mmgen_jax.diffusion.dpm_solver import DPMSolver
 from mmgen_jax.diffusion.guidance import Guidance
+from mmgen_jax.diffusion.latent import LatentFlow
 from mmgen_jax.diffusion.likelihood import bits_per_dimension, log_likelihood
 from mmgen_jax.diffusion.mean_flow import MeanFlow
 from mmgen_jax.diffusion.model import Flow
@@ -28,6 +29,7 @@ __all__ = [
     "FlowMatching",
     "Guidance",
     "Heun",
+    "LatentFlow",
     "LogitNormal",
     "MeanFlow",
     "MinSNR",

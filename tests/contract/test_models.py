@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vae_cases import random_batch
 
 from mmgen_jax import vae
-from mmgen_jax.diffusion import Flow
+from mmgen_jax.diffusion import Flow, LatentFlow
 from mmgen_jax.modalities import Image, Text, Vector
 from mmgen_jax.types import Batch, TrainState
 
@@ -31,6 +31,10 @@ MODELS = {
     "nexus": vae.Nexus(modalities=MODALITIES, latent=5, message=4, features=8),
     "mhvae": vae.MHVAE(modalities=MODALITIES, levels=(4, 3), features=8),
     "flow": Flow(modalities=MODALITIES, width=16, joint=1, depth=1, heads=2, steps=2),
+    "latent_flow": LatentFlow(
+        flow=Flow(modalities=MODALITIES | {"vector": Vector(5)}, width=16, joint=0, depth=1, heads=2, steps=2),
+        first={"vector": vae.VAE(modalities={"vector": MODALITIES["vector"]}, latent=5)},
+    ),
 }
 TX = optax.sgd(1e-3)
 
@@ -82,12 +86,17 @@ def test_values_that_are_not_present_change_nothing(name):
     jax.tree.map(np.testing.assert_array_equal, *results)
 
 
+def only_vector(model):
+    """The same with one small modality: without jit every operation is compiled alone, and it has enough of them."""
+    if isinstance(model, LatentFlow):
+        return dataclasses.replace(model, flow=only_vector(model.flow))
+    private = {n: size for n, size in getattr(model, "private", {}).items() if n == "vector"}
+    fields = {"private": private} if hasattr(model, "private") else {}
+    return dataclasses.replace(model, modalities={"vector": model.modalities["vector"]}, **fields)
+
+
 def test_jit_equals_no_jit(name):
-    # Without jit every operation is compiled alone: one small modality has enough of them.
-    whole = MODELS[name]
-    private = {n: size for n, size in getattr(whole, "private", {}).items() if n == "vector"}
-    fields = {"private": private} if hasattr(whole, "private") else {}
-    model = dataclasses.replace(whole, modalities={"vector": MODALITIES["vector"]}, **fields)
+    model = only_vector(MODELS[name])
     state = jax.jit(lambda key: TrainState.create(model, TX, key))(jax.random.key(0))
     arguments = (state, random_batch(MODALITIES, 2), jax.random.key(1))
     step = functools.partial(model.step, TX)
