@@ -30,6 +30,7 @@ import mmgen_jax as mm
 from mmgen_jax.config import write_text
 from mmgen_jax.train.log import finite, read_rows
 from mmgen_jax.train.loop import evaluation_data
+from mmgen_jax.vae.joint import JointModel
 from mmgen_jax.vae.priors.gaussian_mixture import GaussianMixturePrior
 
 JUDGE = mm.evals.Classifier(steps=2000)
@@ -69,7 +70,7 @@ def main() -> None:
         write_text(options.out, text)
 
 
-def measured(model: mm.vae.VAE, state: mm.TrainState, data: mm.EvalData, run: Path) -> dict[str, float]:
+def measured(model: JointModel, state: mm.TrainState, data: mm.EvalData, run: Path) -> dict[str, float]:
     """All values of a trained model: those in its run directory, if they are of this step."""
     path, step = run / "evaluation.json", int(state.step)
     if path.exists() and (known := json.loads(path.read_text()))["step"] == step:
@@ -78,13 +79,12 @@ def measured(model: mm.vae.VAE, state: mm.TrainState, data: mm.EvalData, run: Pa
     priors = (MIXTURE,) if isinstance(model, mm.VAE) else ()
     values = dataclasses.replace(COHERENCE, priors=priors)(model, state.variables, data, key)
     values |= FRECHET(model, state.variables, data, key)
-    if isinstance(model, mm.VAE):
-        values |= likelihood(model, state, data.test.only(model.modalities), key)
+    values |= likelihood(model, state, data.test.only(model.modalities), key)
     write_text(path, json.dumps({"step": step, "values": finite(values)}, indent=2))
     return values
 
 
-def likelihood(model: mm.VAE, state: mm.TrainState, test: mm.Batch, key: jax.Array) -> dict[str, float]:
+def likelihood(model: JointModel, state: mm.TrainState, test: mm.Batch, key: jax.Array) -> dict[str, float]:
     """The mean negative log-likelihood of test examples, all views together, and its standard error over them."""
     estimate = jax.jit(mm.vae.log_likelihood, static_argnums=(0, 4))
     some = test.take(np.random.default_rng(0).permutation(len(test))[:EXAMPLES])

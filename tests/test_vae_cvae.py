@@ -14,6 +14,7 @@ from vae_cases import Case, Output, assert_close, assert_gradients, decoder, hea
 from mmgen_jax.modalities import Image, Label, Normal, Text, Vector
 from mmgen_jax.types import Batch, TrainState
 from mmgen_jax.vae.cvae import CVAE
+from mmgen_jax.vae.likelihood import log_likelihood
 from mmgen_jax.vae.schedules import Ramp
 
 EVERYTHING = {
@@ -317,7 +318,7 @@ def test_importance_sampling_converges_to_the_closed_form_of_a_linear_gaussian_m
     )  # fmt: skip
     params, batch = jax.jit(model.init)(jax.random.key(0))[0], random_batch(modalities, n=3)
     batch.present["w"][1], batch.present["y"][2] = False, False
-    estimate = jax.jit(model.log_likelihood, static_argnums=3)(params, batch, jax.random.key(1), 50_000)
+    estimate = log_likelihood(model, params, batch, jax.random.key(1), 50_000, given=("x", "w"))
     weights, bias = (np.asarray(params["decoders"]["y"]["Dense_0"][leaf], np.float64) for leaf in ("kernel", "bias"))
     for i in range(2):
         x = np.concatenate([np.where(batch.present[name][i], batch.values[name][i], 0) for name in ("w", "x")])
@@ -333,6 +334,6 @@ def test_importance_sampling_converges_to_the_closed_form_of_a_linear_gaussian_m
     np.testing.assert_allclose((estimate.value[2], estimate.error[2]), 0, atol=1e-4)
 
 
-def test_the_likelihood_refuses_no_samples():
-    with pytest.raises(ValueError, match="samples is 0 and chunk is 10, but both must be at least 1"):
-        cvae().log_likelihood({}, random_batch(SMALL), jax.random.key(0), 0)
+def test_there_is_no_likelihood_but_that_given_all_conditions():
+    with pytest.raises(ValueError, match=r"given is \('pose',\), but must name \['label', 'pose'\]"):
+        log_likelihood(cvae(), {}, random_batch(SMALL), jax.random.key(0), 1, given=("pose",))

@@ -30,7 +30,6 @@ from mmgen_jax.vae import (
     Ramp,
 )
 from mmgen_jax.vae.latent import Noise
-from mmgen_jax.vae.likelihood import log_weights, proposal
 
 FAMILIES = {"laplace_with_softmax": "laplace", "normal": "normal", "normal_with_softplus": "normal_softplus"}
 STAGED, MIXTURES = ("TELBO", "JNF"), ("MMVAE", "MMVAEPlus", "CMVAE")
@@ -339,10 +338,9 @@ def test_importance_sampled_likelihood(case):
     if case.model_name == "CMVAE":
         return check_cluster_likelihood(case)
     model, weights, data = vae(case), params(case, case.unpack("w")), batch(case)
-    inference, posterior = proposal(model, weights, data)
-    private = {m: q.at(case.file[f"nll/noise_w_{m}"]) for m, q in inference.private.items()}
-    start = posterior.stratum(jnp.zeros(case.size))
-    lw = log_weights(model, weights, data, inference, posterior, start.at(case.file["nll/noise_z"]), private)
+    private = {m: case.file[f"nll/noise_w_{m}"] for m in model.private}
+    drawn = Noise(z=case.file["nll/noise_z"], private=private, choice=np.zeros((1, case.size)))
+    lw = model.log_weight(weights, data)(drawn, jnp.zeros(case.size))
     log_mean = jax.nn.logsumexp(lw, axis=0) - np.log(int(case.file["nll/K"]))
     assert_close(-log_mean.sum(), case.file["nll/value"])
 

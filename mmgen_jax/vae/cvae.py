@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -26,7 +26,6 @@ from mmgen_jax.types import Array, Batch, Key, Params, Stats
 from mmgen_jax.vae.fusion import JointNetwork
 from mmgen_jax.vae.joint import Code, JointModel
 from mmgen_jax.vae.latent import Gaussian
-from mmgen_jax.vae.likelihood import Estimate, estimate
 from mmgen_jax.vae.schedules import Schedule, at
 
 
@@ -132,23 +131,15 @@ class CVAE(JointModel):
         whole, decode = jnp.concatenate([z, c], axis=-1), self.decoder(params, self.target)
         return {self.target: self.modalities[self.target].generate(decode, whole, None)}
 
-    def log_likelihood(self, params: Params, batch: Batch, key: Key, samples: int, *, chunk: int = 10) -> Estimate:
-        """Equation (4) with K = `samples`: log p(y | x) in nats, zero where the target is missing.
-
-        In expectation a lower bound. Conditions that are not present are not given. `chunk` draws are decoded at once.
-        Raises ValueError if `samples` or `chunk` is not positive.
-        """
-        if samples < 1 or chunk < 1:
-            raise ValueError(f"samples is {samples} and chunk is {chunk}, but both must be at least 1")
-        batch = batch.masked()
+    def log_weight(self, params: Params, batch: Batch) -> Callable[[Key, Array], Array]:
+        """Of equation (4)."""
         q, p, c = self.encode(params, batch)
 
-        def log_weight(k: Array) -> Array:
-            z = q.at(q.noise(jax.random.fold_in(key, k), q.mean.shape, q.mean.dtype))
+        def log_weight(key: Key, quantile: Array) -> Array:
+            z = q.at(q.noise(key, q.mean.shape, q.mean.dtype))
             return self._log_prob(params, batch, z, c) + p.log_prob(z) - q.log_prob(z)
 
-        lw = jax.lax.map(log_weight, jnp.arange(samples), batch_size=chunk)  # [K, B]
-        return estimate(jnp.where(batch.present[self.target][None], lw, 0))
+        return log_weight
 
     def _log_prob(self, params: Params, batch: Batch, z: Array, c: Array) -> Array:
         """log p(y | z, c) in nats, [B]."""

@@ -81,6 +81,13 @@ class JointModel:
         """The same with codes `start` [B, .] of a fitted prior for examples of which nothing is given."""
         raise ValueError(f"{type(self).__name__} has no codes that a prior could be fitted to")
 
+    def log_weight(self, params: Params, batch: Batch) -> Callable[[Key, Array], Array]:
+        """What `log_likelihood` averages, for a batch that is `masked()`: a function of the draw, log W [B] in nats.
+
+        A draw is a key, and a quantile [B] in [0, 1) by which a posterior that is a mixture takes its component.
+        """
+        raise NotImplementedError
+
     @property
     def makes(self) -> tuple[str, ...]:
         """The modalities that can be generated; the others can only be given."""

@@ -1,13 +1,14 @@
 """The likelihood of data under a VAE, by importance sampling (Burda et al. 2016, arXiv:1509.00519).
 
-    log p(X) ~ log 1/K sum_k W_k,    W_k = p(X | z_k, w_k) p(z_k, w_k) / q(z_k, w_k | X),   z_k, w_k ~ q      (1)
-    error    ~ sqrt(sum_k (W_k / sum_j W_j)^2 - 1/K)                                                          (2)
-    log p(Y | X) = log p(X, Y) - log p(X)                                                                     (3)
+    log p(X) ~ log 1/K sum_k W_k,    W_k = p(X | z_k) p(z_k) / q(z_k | X),   z_k ~ q      (1)
+    error    ~ sqrt(sum_k (W_k / sum_j W_j)^2 - 1/K)                                      (2)
+    log p(Y | X) = log p(X, Y) - log p(X)                                                 (3)
 
-X is what is present of an example. q is a posterior whose density is known, private codes included; its density is that
-of the whole mixture even where a component is drawn, and the K draws are spread over the components in proportion to
-their weights (systematic sampling), so (1) is valid and less noisy than with random components. (2) is the standard
-error of the logarithm by the delta method: an honest one only while the largest weight does not dominate.
+X is what is present of an example, and z all its codes: shared and private ones, or all levels of a hierarchy. q is a
+posterior whose density is known. That of a mixture is the density of the whole mixture even where a component is drawn,
+and the K draws are spread over the components in proportion to their weights (systematic sampling), so (1) is valid and
+less noisy than with random components. (2) is the standard error of the logarithm by the delta method: an honest one
+only while the largest weight does not dominate. A model says what log W is (`JointModel.log_weight`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from mmgen_jax.types import Array, Batch, Key, Params
-from mmgen_jax.vae.latent import Inference, Mixture, Noise
-from mmgen_jax.vae.model import VAE
+from mmgen_jax.vae.joint import JointModel
 
 
 @flax.struct.dataclass
@@ -32,69 +32,52 @@ class Estimate:
     error: Array
 
 
-def proposal(model: VAE, params: Params, batch: Batch) -> tuple[Inference, Mixture]:
-    """What the encoders say of a batch that is `masked()`, and the posterior that codes are drawn from."""
-    inference = model.encode(params, batch)
-    evidence = model.evidence(batch, inference.experts, inference.present)
-    return inference, model.objective.proposal(params["objective"], params["fusion"], evidence)
-
-
-def log_weights(
-    model: VAE,
-    params: Params,
-    batch: Batch,
-    inference: Inference,
-    posterior: Mixture,
-    z: Array,
-    private: dict[str, Array],
-) -> Array:
-    """log W of equation (1), [..., B] in nats, at codes z [..., B, D] and w [..., B, D_m]."""
-    prior = model.objective.prior(params["objective"], inference)
-    total = model.networks(params, batch, jnp.zeros(())).log_probs(z, private).sum(0)
-    nothing = ~inference.present.any(0)
-    total = total + jnp.where(nothing, 0, prior.shared.log_prob(z) - posterior.log_prob(z))
-    for name, w in private.items():
-        ratio = prior.private[name].log_prob(w) - inference.private[name].log_prob(w)
-        total = total + jnp.where(batch.present[name], ratio, 0)
-    return total
-
-
 @functools.partial(jax.jit, static_argnames=("model", "samples", "given", "chunk"))
 def log_likelihood(
-    model: VAE, params: Params, batch: Batch, key: Key, samples: int, *, given: tuple[str, ...] = (), chunk: int = 10
+    model: JointModel,
+    params: Params,
+    batch: Batch,
+    key: Key,
+    samples: int,
+    *,
+    given: tuple[str, ...] = (),
+    chunk: int = 10,
 ) -> Estimate:
     """Equation (1) with K = `samples`: log p of what is present, in nats; with `given`, (3) of all else given those.
 
     Compiled once for each model and K. Parts that are not present make it a marginal. In expectation (1) is a lower
     bound. `chunk` draws are decoded at once; memory beyond that grows by one number for each draw and example.
 
-    Raises ValueError if `samples` or `chunk` is not positive or `given` names no modality.
+    Raises ValueError if `samples` or `chunk` is not positive, `given` names no modality or lacks one that the model has
+    no density of (the conditions of a CVAE), or the model has no likelihood (a Nexus that adapts).
     """
     if samples < 1 or chunk < 1:
         raise ValueError(f"samples is {samples} and chunk is {chunk}, but both must be at least 1")
     unknown = [name for name in given if name not in model.modalities]
     if unknown:
         raise ValueError(f"given names {unknown}, but the modalities are {list(model.modalities)}")
+    conditions = [name for name in model.modalities if name not in model.makes]
+    if not set(conditions) <= set(given):
+        raise ValueError(f"given is {given}, but must name {conditions}, given which alone this model has a density")
     whole = _estimate(model, params, batch.masked(), key, samples, chunk)
-    if not given:
+    if set(given) == set(conditions):
         return whole
     only = {name: there & (name in given) for name, there in batch.present.items()}
     part = _estimate(model, params, Batch(batch.values, only).masked(), key, samples, chunk)
     return Estimate(whole.value - part.value, jnp.hypot(whole.error, part.error))
 
 
-def _estimate(model: VAE, params: Params, batch: Batch, key: Key, samples: int, chunk: int) -> Estimate:
-    inference, posterior = proposal(model, params, batch)
+def _estimate(model: JointModel, params: Params, batch: Batch, key: Key, samples: int, chunk: int) -> Estimate:
+    log_weight = model.log_weight(params, batch)
     start, draws = jax.random.split(key)
-    dtype = inference.experts.mean.dtype
-    offset = jax.random.uniform(start, (len(batch),), dtype)
+    offset = jax.random.uniform(start, (len(batch),))
 
     def one(k: Array) -> Array:
-        noise = Noise.draw(jax.random.fold_in(draws, k), inference)
-        z = posterior.stratum((k + offset) / samples).at(noise.z)
-        return log_weights(model, params, batch, inference, posterior, z, inference.private_at(noise))
+        return log_weight(jax.random.fold_in(draws, k), (k + offset) / samples)
 
-    return estimate(jax.lax.map(one, jnp.arange(samples), batch_size=chunk))
+    weights = jax.lax.map(one, jnp.arange(samples), batch_size=chunk)  # [K, B]
+    something = jnp.stack([batch.present[name] for name in model.makes]).any(0)
+    return estimate(jnp.where(something[None], weights, 0))  # of nothing the probability is one
 
 
 def estimate(log_weights: Array) -> Estimate:

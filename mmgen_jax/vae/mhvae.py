@@ -17,7 +17,7 @@ doubles with every modality.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import flax.struct
@@ -170,6 +170,18 @@ class MHVAE(JointModel):
         nll = -networks.log_probs(found.z[0], {}).mean(1)
         loss = networks.weighted(nll) + at(self.beta, step) * sum(kls)
         return loss, {"nll": nll, **{f"kl_{level}": kl for level, kl in enumerate(kls, 1)}}
+
+    def log_weight(self, params: Params, batch: Batch) -> Callable[[Key, Array], Array]:
+        """Of (1), by the posterior (2), (3) given all that is present."""
+        seen, present = self.encode(params, batch), self._present(batch)
+        networks = Networks(self, params, batch, self.weights_at(jnp.zeros(())))
+
+        def log_weight(key: Key, quantile: Array) -> Array:
+            found = self.infer(params, seen, present, self._normal(key, (len(batch),)))
+            levels = zip(found.p, found.q, found.z, strict=True)
+            return networks.log_probs(found.z[0], {}).sum(0) + sum(p.log_prob(z) - q.log_prob(z) for p, q, z in levels)
+
+        return log_weight
 
     def decoded(self, params: Params, batch: Batch, key: Key, wanted: tuple[str, ...], code: Code) -> dict[str, Array]:
         noise = self._normal(key, (len(batch),))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +92,25 @@ class VAE(JointModel):
         if not isinstance(noise, Noise):
             noise = self.objective.noise(noise, inference)
         return self.objective(params["objective"], inference, self.networks(params, batch, step), noise, step)
+
+    def log_weight(self, params: Params, batch: Batch) -> Callable[[Noise | Key, Array], Array]:
+        """By the objective's `proposal`; `Noise` in place of a key may have leading axes, and so has log W then."""
+        inference, networks = self.encode(params, batch), self.networks(params, batch, jnp.zeros(()))
+        evidence = self.evidence(batch, inference.experts, inference.present)
+        q = self.objective.proposal(params["objective"], params["fusion"], evidence)
+        p = self.objective.prior(params["objective"], inference)
+
+        def log_weight(noise: Noise | Key, quantile: Array) -> Array:
+            if not isinstance(noise, Noise):
+                noise = Noise.draw(noise, inference)
+            z, private = q.stratum(quantile).at(noise.z), inference.private_at(noise)
+            total = networks.log_probs(z, private).sum(0) + p.shared.log_prob(z) - q.log_prob(z)
+            for name, w in private.items():
+                ratio = p.private[name].log_prob(w) - inference.private[name].log_prob(w)
+                total = total + jnp.where(batch.present[name], ratio, 0)
+            return total
+
+        return log_weight
 
     def frozen_from(self) -> Mapping[str, int]:
         return self.objective.frozen

@@ -14,12 +14,18 @@ the joint code learns to do with few: this is how one modality is made from anot
 
     joint generation        z ~ N(0, I),        z_m = f_m(z),                                x_m ~ p(x_m | z_m)
     given some of them      z ~ q(z | given),   z_m = f_m(z), but q(z_m | x_m) where m is given, the same
+
+Generation takes the mean of p(z_m | z), as it does of p(x_m | z_m). The likelihood is that of the whole hierarchy (5),
+and is estimated by the chain of encoders, q(z | z_1 ... z_M) prod_m q(z_m | x_m), both over the modalities that are
+there. With (4) there is none: s_m is then fitted to the batch at hand, and no part of the model.
+
+    likelihood              p(z) prod_m N(z_m; f_m(z), 1) p(x_m | z_m)                                          (5)
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import flax.struct
@@ -68,7 +74,8 @@ class Nexus(JointModel):
       gammas: gamma_m of (2), by modality, 1 where none is given.
       dropout: how often a message is dropped in training. One of those there is always kept. At 1/2 all sets of
         messages are about as frequent.
-      adapt: the modalities whose s_m is the optimum of (4). It couples the examples of a batch.
+      adapt: the modalities whose s_m is the optimum of (4). It couples the examples of a batch, and leaves no
+        likelihood to estimate.
       features: width of the hidden layer of the default networks f, g and that of (3).
       block: your own linen module, [B, .] -> [B, .], in place of that layer; each network has parameters of its own for
         it, and ends in a linear layer.
@@ -173,6 +180,27 @@ class Nexus(JointModel):
         weighted = self._weighted(self.betas, terms["kl"], step) + self._weighted(self.gammas, terms["nll_top"], step)
         top = at(self.top_beta, step) * terms["kl_top"]
         return networks.weighted(terms["nll"]) + weighted + top, terms
+
+    def log_weight(self, params: Params, batch: Batch) -> Callable[[Key, Array], Array]:
+        """Of (5). Raises ValueError with `adapt`."""
+        if self.adapt:
+            raise ValueError(f"adapt is {self.adapt}, but a likelihood needs scales that are not fitted to each batch")
+        codes, present = self.encode(params, batch), self._present(batch)
+        networks = Networks(self, params, batch, self.weights_at(jnp.zeros(())))
+
+        def log_weight(key: Key, quantile: Array) -> Array:
+            noise = Noise.draw(key, codes, self.latent)
+            bottom = {name: q.at(noise.bottom[name]) for name, q in codes.items()}
+            joint = self.joint(params, bottom, present)
+            z = joint.at(noise.z)
+            ratios = [
+                self.prediction(params, name, z, code, batch.present[name]).log_prob(code) - codes[name].log_prob(code)
+                for name, code in bottom.items()
+            ]
+            each = networks.own(tuple(bottom.values()), {}) + jnp.where(present, jnp.stack(ratios), 0)
+            return each.sum(0) + Gaussian.standard(z).log_prob(z) - joint.log_prob(z)
+
+        return log_weight
 
     def decoded(self, params: Params, batch: Batch, key: Key, wanted: tuple[str, ...], code: Code) -> dict[str, Array]:
         def draw(name: str, q: Gaussian) -> Array:
