@@ -11,6 +11,7 @@ from mmgen_jax.diffusion.model import Flow
 from mmgen_jax.diffusion.objective import FlowMatching
 from mmgen_jax.diffusion.paths import DDPM, EDM, RectifiedFlow
 from mmgen_jax.diffusion.samplers import DDIM, SDE, Ancestral, Churn, Euler, Heun, Renoise
+from mmgen_jax.diffusion.self_flow import SelfFlow
 from mmgen_jax.diffusion.shortcut import Shortcut
 from mmgen_jax.diffusion.times import Times
 from mmgen_jax.diffusion.weights import LogitNormal, MinSNR, Mode, Sigmoid, Uniform, UniformTimes
@@ -37,6 +38,7 @@ __all__ = [
     "RectifiedFlow",
     "Renoise",
     "SDE",
+    "SelfFlow",
     "Shortcut",
     "Sigmoid",
     "Times",

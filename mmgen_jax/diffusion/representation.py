@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol
 
 from mmgen_jax.types import Array, Key, Params
 
-Look = Callable[[Mapping[str, Array], int], Array]  # (times, depth) -> the teacher's tokens [B, T, D]
+Look = Callable[[Mapping[str, Array], float], Array]  # (times, share of the blocks) -> tokens [B, T, D]
 
 
 class Representation(Protocol):
@@ -36,7 +36,7 @@ class Representation(Protocol):
         """The loss [B], without its weight, of tokens [B, T, D] of all modalities in the order of their names.
 
         t: their times [B], or [B, T_m] of their tokens. present: bool [B].
-        look: what a teacher, which gets no gradient, makes of the same examples at other times, noised as they are.
+        look: what a teacher, which gets no gradient, makes of the same examples with the same noise at other times.
         """
 
 

@@ -36,7 +36,8 @@ def loss(model: Any, params: Params, batch: Batch, key: Key, teacher: Params) ->
     clean, noise = model.standardised(batch.values), model.noise(fold_name(key, "noise"), len(batch))
     noised_to = functools.partial(corrupted, model, clean, noise, key)
     network = functools.partial(model.network.apply, method="tapped")
-    depths = () if extra is None else (after(extra.depth, model.joint + model.depth),)
+    blocks = model.joint + model.depth
+    depths = () if extra is None else (after(extra.depth, blocks),)
     student = functools.partial(network, {"params": params}, depths=depths)
     taught = functools.partial(network, {"params": teacher})
     seen = noised_to(t)
@@ -51,7 +52,8 @@ def loss(model: Any, params: Params, batch: Batch, key: Key, teacher: Params) ->
         total += model.weights.get(name, 1.0) * terms[f"loss/{name}"]
     if extra is not None:
 
-        def look(times: Mapping[str, Array], depth: int) -> Array:
+        def look(times: Mapping[str, Array], share: float) -> Array:
+            depth = after(share, blocks)
             return jax.lax.stop_gradient(taught(noised_to(times), times, depths=(depth,))[1][depth])
 
         terms["representation"] = extra.error(params, kept[depths[0]], t, batch.present, look)
