@@ -5,6 +5,7 @@ from mmgen_jax.data.builders.polydigits import PolyDigits
 from mmgen_jax.data.catalogue import Tfds, prepared
 from mmgen_jax.data.loader import batches, encode, load, order, stream
 from mmgen_jax.data.source import Arrays, Binarized, Missing, Paired
+from mmgen_jax.data.square import Square
 
 __all__ = [
     "Arrays",
@@ -13,6 +14,7 @@ __all__ = [
     "Missing",
     "Paired",
     "PolyDigits",
+    "Square",
     "Tfds",
     "batches",
     "encode",
