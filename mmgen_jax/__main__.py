@@ -71,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--experiment", metavar="FILE", help="its experiment file, if that has classes of its own")
         if command is not report:
             sub.add_argument("--step", type=int, help="of which checkpoint (the latest)")
+        if command is report:
+            sub.add_argument("--beside", nargs="+", default=[], metavar="RUN", help="runs to compare the coherence with")
         if command is sample:
             sub.add_argument(
                 "--given", action="append", default=[], metavar="NAME=VALUE", help="a text, number or path"
@@ -170,7 +172,7 @@ def report(options: argparse.Namespace) -> int:
     """Write one page about a run, report.html: curves, examples, sound, clips and the table of metrics."""
     from mmgen_jax.report.page import write
 
-    print(write(options.run, options.experiment))
+    print(write(options.run, options.experiment, options.beside))
     return 0
 
 

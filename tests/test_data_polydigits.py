@@ -51,9 +51,10 @@ def masks(view: np.ndarray, picture: np.ndarray) -> list[np.ndarray]:
     for n in range(1, 28):
         fits = (picture[rows, columns + n] == view[0, n]).all(-1)
         rows, columns = rows[fits], columns[fits]
-    found = {}
-    for row, column in zip(rows, columns, strict=True):
-        square = picture[row : row + 28, column : column + 28]
+    found, places = {}, zip(rows, columns, strict=True)
+    squares = (picture[row : row + 28, column : column + 28].tobytes() for row, column in places)
+    for square in set(squares):
+        square = np.frombuffer(square, np.uint8).reshape(view.shape)
         mask = (view != square).any(-1)  # no value is its own inverse: 255 is odd
         if (view == np.where(mask[..., None], 255 - square, square)).all():
             found[mask.tobytes()] = mask
@@ -82,7 +83,7 @@ def test_splits_hold_as_many_of_each_class(made: dict) -> None:
 def test_each_view_is_a_digit_of_the_class_on_a_crop_of_its_own_background(made: dict, ink: dict) -> None:
     pictures = polydigits.backgrounds()
     for split in EXAMPLES:
-        for example in itertools.islice(made[split].values(), 3, None, 150):
+        for example in itertools.islice(made[split].values(), 3, None, 500):
             numbers = set()
             for view in VIEWS:
                 found = [ink[split][mask.tobytes()] for mask in masks(example[view], pictures[view])]

@@ -1,10 +1,8 @@
 """The report: loads nothing, escapes everything, shows what was there."""
 
 import dataclasses
-import io
 import json
 import re
-import wave
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -19,7 +17,7 @@ from mmgen_jax.report.contents import Contents, collect, complete, draw
 from mmgen_jax.report.latent_sections import coloured, latent_space
 from mmgen_jax.report.latents import MOVES, WAY, Panel, principal
 from mmgen_jax.report.page import duration, page, write
-from mmgen_jax.report.plots import COLOURS, curve, scatter, short, ticks, waveform
+from mmgen_jax.report.plots import COLOURS, short
 from mmgen_jax.types import Rendering
 
 ATTACK = "<script>alert(1)</script>"
@@ -107,13 +105,12 @@ def run(tmp_path_factory):
     return run
 
 
-def collected(run, model, labels=None) -> Contents:
+def collected(run, model, labels=None, beside=()) -> Contents:
     data = SimpleNamespace(source=lambda split: Source())
     experiment = SimpleNamespace(model=model, data=data, labels=labels or {}, seed=0)
     variables = {"params": {"shift": np.full((1, 3), 0.5, np.float32)}}
-    return collect(
-        run, experiment, SimpleNamespace(variables=variables, params={"w": np.zeros((3, 4))}, step=np.int32(300))
-    )
+    state = SimpleNamespace(variables=variables, params={"w": np.zeros((3, 4))}, step=np.int32(300))
+    return collect(run, experiment, state, beside)
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +215,16 @@ def test_write_needs_a_run_directory(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_runs_beside_it_show_their_coherence(contents, run, tmp_path):
+    values = {"coherence/image->text": 0.625, "coherence/image->no such": 1.0}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"step": 1, "values": values}))
+    both = collected(run, Fake(), beside=[tmp_path])
+    assert both.beside == {tmp_path.name: values}
+    assert "62.5 %" in page(both) and f"<h3>{tmp_path.name}</h3>" in page(both) and "62.5 %" not in page(contents)
+    with pytest.raises(ValueError, match="no evaluation.json there"):
+        collected(run, Fake(), beside=[tmp_path / "none"])
+
+
 def test_a_run_without_numbers_has_a_page(contents):
     bare = dataclasses.replace(contents, rows=[], evaluation={}, judges=[], starts=[], reconstructed=None, made={})
     text = page(bare)
@@ -236,44 +243,9 @@ def test_cells_by_type():
     assert 'class="class">cat &amp; dog<' in cell("label", MODALITIES["label"], np.int32(0))
 
 
-def test_a_curve_goes_from_corner_to_corner():
-    points = re.search('points="(.*?)"', curve([0, 10, 20], [5.0, 3.0, 1.0])).group(1)
-    (x0, y0), (x1, y1), (x2, y2) = (map(float, p.split(",")) for p in points.split())
-    assert x0 < x1 < x2 and y0 < y1 < y2  # downwards on the screen
-    assert x1 == pytest.approx((x0 + x2) / 2, abs=0.06) and y1 == pytest.approx((y0 + y2) / 2, abs=0.06)
-
-
-def test_a_curve_is_not_flattened_by_its_first_steps():
-    values = [1e9] + [2.0 - i / 100 for i in range(100)]
-    points = re.search('points="(.*?)"', curve(range(101), values)).group(1).split()
-    heights = [float(p.split(",")[1]) for p in points]
-    assert max(heights[1:]) - min(heights[1:]) > 50
-    assert min(heights) >= 0 and max(heights) <= 150
-    assert "nan" not in curve([1, 2], [3.0, 3.0])
-
-
-def test_ticks_are_round_and_inside():
-    assert ticks(0, 1) == pytest.approx([0, 0.5, 1])
-    assert ticks(-130, 270) == pytest.approx([-100, 0, 100, 200])
-    for low, high in ((0.1, 0.13), (-5e6, 3e7), (1e-9, 2e-9)):
-        marks = ticks(low, high)
-        assert 2 <= len(marks) <= 6 and low <= marks[0] and marks[-1] <= high
-
-
 def test_numbers_for_people():
     assert [short(v) for v in (0.0, 2000, 0.0314159, 12.5, 1.5e7)] == ["0", "2,000", "0.0314", "12.5", "1.5e+07"]
     assert [duration(s) for s in (12.34, 600, 9000)] == ["12.3 s", "10 min", "2.5 h"]
-
-
-def test_a_waveform_follows_the_sound():
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(8000)
-        out.writeframes(np.repeat(np.array([0, 1000, 0, 500], "<i2"), 100).tobytes())
-    heights = [float(h) for h in re.findall(r"h2v([\d.]+)h-2z", waveform(file.getvalue(), bars=4))]
-    assert heights == [1.0, 30.0, 1.0, 15.5]
 
 
 def test_a_traversal_moves_one_number_of_the_code_over_its_spread(coded):
@@ -379,26 +351,3 @@ def test_the_most_frequent_classes_get_the_colours(coded):
     assert len(names) <= COLOURS and names[1] == "class 1" and not {-1, 0, 13} & set(names)
     assert 'class="key rest">others' in latent_space(dataclasses.replace(coded, space=space))
     assert coloured(dataclasses.replace(space, panels=[dataclasses.replace(panel, classes=classes * 0 - 1)])) == {}
-
-
-def test_points_lie_where_they_are_and_names_above_their_middle():
-    frame = np.array([[-2.0, -1], [2, 1]])
-    svg = scatter({"a": np.array([[0.0, 0], [2, 0]]), "<b>": np.array([[0.0, 1]])}, np.array([[99.0, 0]]), frame, 100)
-    Tags(svg)
-    places = [np.array(re.findall(r"M(\d+) (\d+)h0", d), int) for d in re.findall('dots.*? d="(.*?)"', svg)]
-    assert 'viewBox="0 0 100 50"' in svg
-    others, first, second = places
-    np.testing.assert_array_equal(others, [[97, 25]])  # beyond the frame: at its edge
-    np.testing.assert_array_equal(first, [[50, 25], [95, 25]])
-    np.testing.assert_array_equal(second, [[50, 2]] if second[0, 1] == 2 else [[50, 3]])
-    assert '<text class="name" x="72.7" y="19.0">a</text>' in svg and "&lt;b&gt;</text>" in svg
-
-
-def test_names_do_not_lie_upon_one_another():
-    points = np.zeros((3, 2))
-    svg = scatter(
-        {"one": points, "two": points + 0.01, "none": points[:0], "far": points + 1},
-        points[:0],
-        points[:2] + [[0], [1]],
-    )
-    assert re.findall(">(\\w+)</text>", svg) == ["one", "far"] and 'class="dots c2"' not in svg

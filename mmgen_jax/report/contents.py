@@ -40,6 +40,7 @@ class Contents:
         space: the latent space, or None if the model has none that can be shown.
         rows: of metrics.jsonl.
         evaluation: values by name, in the order measured.
+        beside: the evaluations of other runs, by the names of their directories.
         judges: the description of each judge.
         config: the experiment as JSON text.
         starts: when, how and with what the run was started, each time.
@@ -58,15 +59,22 @@ class Contents:
     space: LatentSpace | None
     rows: Sequence[Mapping[str, Any]]
     evaluation: Mapping[str, float | None]
+    beside: Mapping[str, Mapping[str, float | None]]
     judges: Sequence[Mapping[str, Any]]
     config: str
     starts: Sequence[Mapping[str, Any]]
 
 
-def collect(run: Path, experiment: Any, state: Any) -> Contents:
-    """Read the run directory and let the model make the examples."""
+def collect(run: Path, experiment: Any, state: Any, beside: Sequence[Path] = ()) -> Contents:
+    """Read the run directory, and the evaluations `beside` it, and let the model make the examples.
+
+    Raises ValueError if a run of `beside` has not been evaluated.
+    """
     from mmgen_jax.train.log import read_rows
 
+    others = {other.resolve().name: evaluated(other) for other in beside}
+    if missing := [name for name, values in others.items() if values is None]:
+        raise ValueError(f"{', '.join(missing)}: no evaluation.json there; `mmgen evaluate` writes one")
     model, variables = experiment.model, state.variables
     known = {**model.modalities, **experiment.labels}
     drawn = draw(experiment.data.source("test"), known, POINTS if isinstance(model, Decoding) else CANDIDATES)
@@ -75,7 +83,6 @@ def collect(run: Path, experiment: Any, state: Any) -> Contents:
     real = parts.take(chosen)
     key = step_key(experiment.seed, "report", int(state.step))
     made, reconstructed, joint = show(model, variables, real, key)
-    evaluation = run / "evaluation.json"
     return Contents(
         title=run.resolve().name,
         model=type(model).__name__,
@@ -89,11 +96,18 @@ def collect(run: Path, experiment: Any, state: Any) -> Contents:
         joint=joint,
         space=explore(model, variables, drawn, chosen, known),
         rows=read_rows(run / "metrics.jsonl"),
-        evaluation=json.loads(evaluation.read_text())["values"] if evaluation.exists() else {},
+        evaluation=evaluated(run) or {},
+        beside=others,
         judges=[json.loads(path.read_text()) for path in sorted(run.glob("judges*/*.json"))],
         config=(run / "config.json").read_text(),
         starts=read_rows(run / "starts.jsonl"),
     )
+
+
+def evaluated(run: Path) -> dict[str, float | None] | None:
+    """The values of the latest evaluation of a run, if there was one."""
+    path = run / "evaluation.json"
+    return json.loads(path.read_text())["values"] if path.exists() else None
 
 
 def draw(source: Source, modalities: Mapping[str, Modality], limit: int) -> Batch:

@@ -6,6 +6,7 @@ Whatever a model or a run directory says is escaped, so a page may be made of an
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +21,21 @@ from mmgen_jax.report.style import CSS
 SHOWN = 3  # of the real examples, in the grid of what is made of them
 
 
-def write(run: str | Path, experiment: str | Path | None = None) -> Path:
+def write(run: str | Path, experiment: str | Path | None = None, beside: Sequence[str | Path] = ()) -> Path:
     """Write report.html into the run directory and return its path.
 
     Args:
         run: a directory that was trained in.
         experiment: the experiment file, if the run has classes of its own.
+        beside: other runs, whose coherence is shown beside this one's.
     Raises:
-        ValueError: not a run directory, or nothing saved in it yet.
+        ValueError: not a run directory, nothing saved in it yet, or one of `beside` was not evaluated.
     """
     from mmgen_jax.run import load_run
 
     path = Path(run) / "report.html"
-    path.write_text(page(collect(Path(run), *load_run(run, experiment))), encoding="utf-8")
+    contents = collect(Path(run), *load_run(run, experiment), [Path(other) for other in beside])
+    path.write_text(page(contents), encoding="utf-8")
     return path
 
 
@@ -150,12 +153,16 @@ def reconstructions(contents: Contents) -> str:
 
 
 def coherence(contents: Contents) -> str:
-    """The share of made examples of the right class, one modality given, as a coloured table."""
-    names = list(contents.modalities)
-    values = {(a, b): contents.evaluation.get(f"coherence/{a}->{b}") for a in names for b in names}
-    if all(value is None for value in values.values()):
+    """The share of made examples of the right class, one modality given, as a coloured table for each run."""
+    runs = {contents.title: contents.evaluation, **contents.beside}
+    tables = {title: coherences(list(contents.modalities), values) for title, values in runs.items()}
+    if not tables[contents.title]:
         return ""
-    rows = [row(html.escape(f"from {a}"), [heat(values[a, b]) for b in names]) for a in names]
+    cards = [
+        card((f"<h3>{html.escape(title)}</h3>" if contents.beside else "") + heats)
+        for title, heats in tables.items()
+        if heats
+    ]
     text = "How often what is made (column) from one given modality (row) is judged to be of the right class."
     accuracy = [
         row(
@@ -165,7 +172,16 @@ def coherence(contents: Contents) -> str:
         for judge in contents.judges
     ]
     judges = table(["trained judge", "accuracy on real examples", "hash of its weights"], accuracy, "numbers")
-    return section("Coherence", card(table(["", *names], rows, "heat")) + (card(judges) if accuracy else ""), text)
+    return section("Coherence", "".join(cards) + (card(judges) if accuracy else ""), text)
+
+
+def coherences(names: Sequence[str], evaluation: Mapping[str, float | None]) -> str:
+    """One such table; nothing if no coherence was measured."""
+    values = {(a, b): evaluation.get(f"coherence/{a}->{b}") for a in names for b in names}
+    if all(value is None for value in values.values()):
+        return ""
+    rows = [row(html.escape(f"from {a}"), [heat(values[a, b]) for b in names]) for a in names]
+    return table(["", *names], rows, "heat")
 
 
 def metrics(contents: Contents) -> str:
