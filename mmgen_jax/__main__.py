@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         if command is not report:
             sub.add_argument("--step", type=int, help="of which checkpoint (the latest)")
         if command is report:
-            sub.add_argument("--beside", nargs="+", default=[], metavar="RUN", help="runs to compare the coherence with")
+            sub.add_argument("--beside", nargs="+", default=[], metavar="RUN", help="whose coherence to show as well")
         if command is sample:
             sub.add_argument(
                 "--given", action="append", default=[], metavar="NAME=VALUE", help="a text, number or path"
