@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 import mmgen_jax as mm
+from mmgen_jax.nn.beside import SideBySide
 from mmgen_jax.nn.mlp import DenseDecoder, DenseEncoder
 from mmgen_jax.nn.polymnist import ConvDecoder, ConvEncoder
 from mmgen_jax.nn.towers import Towers
@@ -56,7 +56,8 @@ class Case:
         view = self.view(size * self.private)
         objective = self.objective
         if self.kind == "JMVAE":
-            objective = dataclasses.replace(objective, fusion=mm.vae.JointEncoder(network=Joint(size)))
+            network = SideBySide(dict.fromkeys(NAMES, view.encoder), size)
+            objective = dataclasses.replace(objective, fusion=mm.vae.JointEncoder(network=network))
         private = dict.fromkeys(NAMES, size) if self.private else {}
         return mm.VAE(modalities=dict.fromkeys(NAMES, view), latent=size, private=private, objective=objective)
 
@@ -89,20 +90,6 @@ TRAINED = {
     "MVTCAE": Case("MVTCAE", {"alpha": 5 / 6, "beta": 1.0}, mm.vae.MVTCAE(alpha=5 / 6, beta=1.0), dense=True),
     "MMVAE+ K=1": dataclasses.replace(mixture("MMVAEPlus", 1, "iwae_looser", beta=1.0), dense=True),
 }
-
-
-class Joint(nn.Module):
-    """MultiVae's MultipleHeadJointEncoder: encoders like the experts', side by side through two hidden layers."""
-
-    latent: int
-
-    @nn.compact
-    def __call__(self, values: Any, present: Any) -> Any:
-        means = [nn.Dense(self.latent, name=f"{m}_mean")(ConvEncoder(name=m)(values[m])) for m in NAMES]
-        x = jnp.concatenate(means, axis=-1)
-        for _ in range(2):
-            x = nn.relu(nn.Dense(512)(x))
-        return nn.Dense(2 * self.latent)(x)
 
 
 class MultiVae:
@@ -153,28 +140,6 @@ def channels_first(values: Arrays) -> Arrays:
     return {name: np.ascontiguousarray(np.moveaxis(x, -1, 1)) for name, x in values.items()}
 
 
-def params_of(case: Case, latent: int, state: Arrays) -> Params:
-    """`mm.vae.from_multivae`, with the joint encoder of JMVAE, which it does not know."""
-    model = case.model(latent)
-    if case.kind != "JMVAE":
-        return mm.vae.from_multivae(state, model)
-    plain = dataclasses.replace(model, objective=mm.vae.MVTCAE())
-    alone = {key: value for key, value in state.items() if not key.startswith("joint_encoder.")}
-    joint = {key.removeprefix("joint_encoder."): value for key, value in state.items() if key not in alone}
-    copies = {key: value for key, value in joint.items() if key.startswith("encoders.")}
-    decoders = {key: value for key, value in alone.items() if key.startswith("decoders.")}
-    params = mm.vae.from_multivae(alone, plain)
-    fusion = {}
-    for name, network in mm.vae.from_multivae(copies | decoders, plain)["encoders"].items():
-        fusion[name] = network["encoder"]
-        fusion[f"{name}_mean"] = {key: value[..., :latent] for key, value in network["Dense_0"].items()}
-    both = {end: np.concatenate([joint[f"fc1.{end}"], joint[f"fc2.{end}"]]) for end in ("weight", "bias")}
-    layers = [{end: joint[f"enc.{i}.0.{end}"] for end in both} for i in range(2)] + [both]
-    for i, layer in enumerate(layers):
-        fusion[f"Dense_{i}"] = {"kernel": jnp.asarray(layer["weight"].T), "bias": jnp.asarray(layer["bias"])}
-    return params | {"fusion": fusion}
-
-
 def noise_of(model: mm.VAE, params: Params, batch: Batch) -> tuple[Noise, Arrays]:
     """Noise for both: ours, and the same numbered in the order in which MultiVae draws it."""
     shapes = jax.eval_shape(lambda key: model.objective.noise(key, model.encode(params, batch)), jax.random.key(0))
@@ -207,7 +172,7 @@ def check_same(case: Case, latent: int, theirs: MultiVae, params: Params, values
     np.savez(theirs.folder / "draws.npz", **draws)
     answer, state = theirs.fetch("loss", draws=str(theirs.folder / "draws.npz"))
     assert answer["unused"] == 0, f"{case.kind} drew {answer['unused']} times less than is known of it"
-    other = params_of(case, latent, state)
+    other = mm.vae.from_multivae(state, model)
     apart = optax.tree.norm(optax.tree.sub(grads, other)) / optax.tree.norm(other)
     off = {"loss": abs(float(value) / answer["loss"] - 1), "gradient": float(apart)}
     assert off["loss"] < TOLERANCE / 10 and off["gradient"] < TOLERANCE, f"{case.kind}: {off}"

@@ -43,18 +43,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from multivae_cases import (
-    CASES,
-    NAMES,
-    TRAINED,
-    Arrays,
-    Case,
-    MultiVae,
-    channels_first,
-    check_same,
-    multivae,
-    params_of,
-)
+from multivae_cases import CASES, NAMES, TRAINED, Arrays, Case, MultiVae, channels_first, check_same, multivae
 
 import mmgen_jax as mm
 from mmgen_jax.data.loader import load, order
@@ -108,7 +97,7 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
         for name in options.models or CASES:
             case = CASES[name]
             answer, weights = theirs.fetch("model", seed=0, rate=1e-3, **case.request(options.latent))
-            params = params_of(case, options.latent, weights)
+            params = mm.vae.from_multivae(weights, case.model(options.latent))
             theirs.send("data", channels_first(first), "path")
             off = check_same(case, options.latent, theirs, params, first)
             ours = Ours(case.model(options.latent), params, data, 1e-3, options.batch)
@@ -194,7 +183,7 @@ def trained(case: Case, options: argparse.Namespace, seed: int, theirs: MultiVae
     print(f"{case.kind} {seed}: MultiVae ends at {theirs.send('train', {'rows': rows}, 'order')}", file=sys.stderr)
     model = case.model(options.latent)
     own = jax.jit(lambda key: model.init(key)[0])(jax.random.key(seed))
-    params = params_of(case, options.latent, weights) if options.same_start else own
+    params = mm.vae.from_multivae(weights, model) if options.same_start else own
     ours = Ours(model, params, train, options.rate, options.batch, seed)
     ours.run(options.steps, seed)
     theirs.send("data", channels_first(test.values), "path")

@@ -9,10 +9,12 @@ import pytest
 from multivae_weights import numbers, weights
 
 import mmgen_jax as mm
+from mmgen_jax.nn.beside import SideBySide
 from mmgen_jax.nn.mlp import DenseDecoder, DenseEncoder
 from mmgen_jax.nn.polymnist import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from mmgen_jax.nn.towers import Towers
-from mmgen_jax.vae.multivae import Weights, check_complete, from_multivae, scales
+from mmgen_jax.vae.multivae import check_complete, from_multivae, scales
+from mmgen_jax.vae.multivae_layers import Weights
 
 SHAPE = (28, 28, 3)
 OLD = ResNetEncoder(activation_first=False)
@@ -25,6 +27,7 @@ NETWORKS = {  # by the fixture's name; private codes have 4 dimensions there
     "preactivation": (Towers(ResNetEncoder(), private=4), ResNetDecoder()),
     "mlp": (DenseEncoder(), DenseDecoder(SHAPE)),
     "mlp_private": (DenseEncoder((512,)), DenseDecoder(SHAPE)),
+    "joint": (DenseEncoder(), DenseDecoder(SHAPE)),
 }
 OUTPUTS = ("embedding", "style_embedding", "log_covariance", "style_log_covariance")  # the order of an encoder's
 
@@ -32,7 +35,11 @@ OUTPUTS = ("embedding", "style_embedding", "log_covariance", "style_log_covarian
 def model_of(case: str, names: tuple[str, ...] = ("m0", "m1"), latent: int = 6, private: int = 0) -> mm.VAE:
     encoder, decoder = NETWORKS[case]
     modalities = {name: mm.Image(*SHAPE, encoder=encoder, decoder=decoder) for name in names}
-    return mm.VAE(modalities=modalities, latent=latent, private=dict.fromkeys(names, private) if private else {})
+    fields = {"private": dict.fromkeys(names, private)} if private else {}
+    if case == "joint":
+        network = SideBySide(dict.fromkeys(names, encoder), latent)
+        fields["objective"] = mm.vae.JMVAE(fusion=mm.vae.JointEncoder(network=network))
+    return mm.VAE(modalities=modalities, latent=latent, **fields)
 
 
 def small_state(**changes) -> dict[str, np.ndarray]:
@@ -67,6 +74,11 @@ def test_the_converted_networks_say_what_multivae_says(golden_multivae):
     said = np.concatenate([expected[name] for name in OUTPUTS if name in expected], axis=1)
     np.testing.assert_allclose(code, said, rtol=1e-5, atol=2e-6)
     np.testing.assert_allclose(picture, expected["picture"].transpose(0, 2, 3, 1), rtol=1e-5, atol=2e-6)
+    if "joint_embedding" in expected:
+        batch = mm.Batch(*(dict.fromkeys(model.modalities, both) for both in (jnp.float32(x), jnp.ones(2, bool))))
+        joint = jax.jit(model.encode)(params, batch).joint.components
+        np.testing.assert_allclose(joint.mean[0], expected["joint_embedding"], rtol=1e-5, atol=2e-6)
+        np.testing.assert_allclose(joint.log_var[0], expected["joint_log_covariance"], rtol=1e-5, atol=2e-6)
 
 
 def test_every_network_has_a_fixture(request):
@@ -104,8 +116,8 @@ def test_learned_scales_of_priors_are_taken_where_the_objective_has_them():
 
 
 @pytest.mark.parametrize("model, message", [
-    (small_model(encoder=None), "m0 has the encoder None, but weights of MultiVae fit none like it"),
-    (small_model(decoder=None), "m0 has the decoder None, but weights of MultiVae fit none like it"),
+    (small_model(encoder=None), "encoders.m0 is None, but weights of MultiVae fit none like it"),
+    (small_model(decoder=None), "decoders.m0 is None, but weights of MultiVae fit none like it"),
 ])  # fmt: skip
 def test_networks_without_a_counterpart_are_refused(model, message):
     with pytest.raises(ValueError, match=message):
@@ -115,7 +127,7 @@ def test_networks_without_a_counterpart_are_refused(model, message):
 def test_towers_must_have_the_private_code_of_the_model():
     encoder = Towers(ConvEncoder(), private=3)
     image = mm.Image(8, 8, encoder=encoder, decoder=ConvDecoder((8, 8, 3)))
-    with pytest.raises(ValueError, match="m0 has Towers with private=3, but the model has 4"):
+    with pytest.raises(ValueError, match="encoders.m0 are Towers with private=3, but the model has 4"):
         from_multivae({}, mm.VAE(modalities={"m0": image}, latent=6, private={"m0": 4}))
     with pytest.raises(ValueError, match="private code of 3 is no part of 6 / 2 outputs"):
         image.encoder_network(6).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
@@ -124,6 +136,15 @@ def test_towers_must_have_the_private_code_of_the_model():
 def test_a_parameter_that_multivae_does_not_have_is_named():
     with pytest.raises(ValueError, match="the model has fusion/kernel, but weights of MultiVae hold nothing like it"):
         check_complete({"fusion": {}}, {"fusion": {"kernel": np.zeros(2)}})
+
+
+def test_a_joint_encoder_fits_the_modalities_and_the_code():
+    network = SideBySide({"m0": DenseEncoder((5,))}, 2)
+    with pytest.raises(ValueError, match=r"encoders are of \['m0'\], but must be of \['m1'\] as well"):
+        network.init(jax.random.key(0), {"m0": jnp.zeros((1, 3)), "m1": jnp.zeros((1, 3))}, jnp.ones((2, 1), bool))
+    fusion = mm.vae.JointEncoder(network=SideBySide({"m0": DenseEncoder((5,))}, 2))
+    with pytest.raises(ValueError, match="network returns 4 values, but a code of 3 needs 6"):
+        fusion.init(jax.random.key(0), small_model().modalities, 3)
 
 
 def test_a_file_of_weights_is_read_as_it_is(tmp_path):

@@ -279,6 +279,8 @@ class JointEncoder:
     network: a `flax.linen` module, called with the values {name: [B, *shape]} (zero where missing) and what is present
         [M, B], that returns mean and log-variance [B, 2 D]; default: encoders of its own and masked attention.
     features: width of the default network.
+
+    Raises ValueError in `init` if the network returns another number of values.
     """
 
     network: Any = None
@@ -287,8 +289,11 @@ class JointEncoder:
     def init(self, key: Key, modalities: Mapping[str, Modality], latent: int) -> Params:
         values = {name: jnp.zeros((1, *m.shape), m.dtype) for name, m in modalities.items()}
         present = jnp.ones((len(modalities), 1), bool)
-        network = self._network(modalities, latent, jnp.float32)
-        return network.lazy_init(fold_name(key, "joint"), values, present)["params"]
+        network, key = self._network(modalities, latent, jnp.float32), fold_name(key, "joint")
+        outputs = jax.eval_shape(network.init_with_output, key, values, present)[0].shape[-1]
+        if outputs != 2 * latent:
+            raise ValueError(f"network returns {outputs} values, but a code of {latent} needs {2 * latent}")
+        return network.lazy_init(key, values, present)["params"]
 
     def joint(self, params: Params, evidence: Evidence) -> Mixture:
         network = self._network(evidence.modalities, evidence.experts.mean.shape[-1], evidence.dtype)

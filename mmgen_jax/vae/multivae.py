@@ -1,10 +1,5 @@
 """Weights of MultiVae, the PyTorch library (Senellart et al. 2025), as parameters of our models.
 
-    Linear [O, I]                  kernel [I, O]                   (1)
-    Conv2d [O, I, h, w]            kernel [h w I, O]               (2)
-    ConvTranspose2d [I, O, h, w]   kernel [h w I, O]               (3)
-    features of a picture          from the order C, H, W to H, W, C    (4)
-
 PyTorch is not needed. Where it is, save the weights of a model of MultiVae once, and read them here:
 
     np.savez("weights.npz", **{key: value.numpy() for key, value in model.state_dict().items()})
@@ -15,27 +10,17 @@ PyTorch is not needed. Where it is, save the weights of a model of MultiVae once
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmgen_jax.nn.mlp import DenseDecoder, DenseEncoder
-from mmgen_jax.nn.polymnist import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder, halved
-from mmgen_jax.nn.towers import Towers
-from mmgen_jax.types import Modality, Params
+from mmgen_jax.nn.beside import SideBySide
+from mmgen_jax.types import Params
+from mmgen_jax.vae.fusion import JointEncoder
 from mmgen_jax.vae.model import VAE
-
-# The names of the layers that say mean and log-variance, of the shared code and of the private one.
-HEADS = {
-    ConvEncoder: (("class_mu", "class_logvar"), ("style_mu", "style_logvar")),
-    ResNetEncoder: (("fc_mu_u", "fc_lv_u"), ("fc_mu_w", "fc_lv_w")),
-    DenseEncoder: (("embedding", "log_var"), ("style_embedding", "style_log_var")),
-}
-PRIORS = ("prior_", "mean_priors.", "logvars_priors.")
+from mmgen_jax.vae.multivae_layers import Weights, decoder, encoder, joint_encoder
 
 
 def from_multivae(state: Mapping[str, np.ndarray], model: VAE) -> Params:
@@ -52,6 +37,8 @@ def from_multivae(state: Mapping[str, np.ndarray], model: VAE) -> Params:
         DecoderResnetMMNIST               decoder=ResNetDecoder(shape, activation_first=False)
         Encoder_VAE_MLP, ..._Style        encoder=DenseEncoder((512, 512)), encoder=DenseEncoder((512,))
         Decoder_AE_MLP                    decoder=DenseDecoder(shape)
+        MultipleHeadJointEncoder          fusion=JointEncoder(network=SideBySide({name: encoder, ...}, latent)), which
+                                          JMVAE and TELBO have as a field of the objective
 
     `activation_first=True` takes the names of the residual networks that its published MMVAE+ has instead.
 
@@ -66,38 +53,17 @@ def from_multivae(state: Mapping[str, np.ndarray], model: VAE) -> Params:
     params = {"encoders": {}, "decoders": {}}
     for name, modality in model.modalities.items():
         sizes = (model.latent, model.private.get(name, 0))
-        params["encoders"][name] = encoder(weights, name, modality, like["encoders"][name], sizes)
-        params["decoders"][name] = decoder(weights, name, modality, like["decoders"][name])
-    params |= {group: {} for group in like.keys() - params.keys()}
-    if "objective" in like:
-        params["objective"] = scales(weights, like["objective"])
+        whole = like["encoders"][name]
+        params["encoders"][name] = encoder(weights, f"encoders.{name}", modality.encoder, modality.shape, whole, sizes)
+        params["decoders"][name] = decoder(weights, f"decoders.{name}", modality.decoder, like["decoders"][name])
+    params |= {"fusion": {}, "objective": scales(weights, like["objective"])}
+    fusion = model.objective.fusion
+    if isinstance(fusion, JointEncoder) and isinstance(fusion.network, SideBySide):
+        shapes = {name: modality.shape for name, modality in model.modalities.items()}
+        params["fusion"] = joint_encoder(weights, fusion.network, shapes, like["fusion"])
     weights.check_used_up()
     check_complete(params, like)
     return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), params, like)
-
-
-class Weights:
-    """A state dict that knows what has been taken of it."""
-
-    def __init__(self, state: Mapping[str, np.ndarray]) -> None:
-        self.state = state
-        self.left = set(state)
-
-    def take(self, key: str, shape: tuple[int, ...]) -> np.ndarray:
-        """The array of that name. Raises ValueError unless it is there and has that shape."""
-        if key not in self.state:
-            raise ValueError(f"the weights have no {key!r}, but the model needs it with shape {shape}")
-        self.left.discard(key)
-        value = np.asarray(self.state[key])
-        if value.shape != shape:
-            raise ValueError(f"{key!r} has shape {value.shape}, but the model needs {shape}")
-        return value
-
-    def check_used_up(self) -> None:
-        """Raises ValueError where something is left, besides the zeros of a prior that is not learned."""
-        for key in sorted(self.left):
-            if not key.startswith(PRIORS) or np.asarray(self.state[key]).any():
-                raise ValueError(f"the weights have {key!r}, but the model has no place for it")
 
 
 def check_complete(params: Params, like: Params) -> None:
@@ -107,108 +73,6 @@ def check_complete(params: Params, like: Params) -> None:
         if path not in made:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise ValueError(f"the model has {name}, but weights of MultiVae hold nothing like it")
-
-
-def encoder(weights: Weights, name: str, modality: Modality, like: Params, sizes: tuple[int, int]) -> Params:
-    """Of modality `name`, with `sizes` of the shared and the private code; `like` are the shapes of the result."""
-    network = modality.encoder
-    key = f"encoders.{name}"
-    if isinstance(network, Towers) and type(network.encoder) in (ConvEncoder, ResNetEncoder):
-        if network.private != sizes[1]:
-            raise ValueError(f"{name} has Towers with private={network.private}, but the model has {sizes[1]}")
-        params, tower, shape = {}, network.encoder, features(network.encoder, modality.shape)
-        for i, (which, names, size) in enumerate(zip(("shared", "own"), HEADS[type(tower)], sizes, strict=True)):
-            params[which] = trunk(weights, key, tower, which, like[which], modality.shape)
-            params[f"Dense_{i}"] = heads(weights, key, tower, [(head, size) for head in names], shape)
-        return params
-    if type(network) not in HEADS:
-        raise ValueError(f"{name} has the encoder {network!r}, but weights of MultiVae fit none like it")
-    (mean, raw), (own_mean, own_raw) = HEADS[type(network)]
-    parts = [(mean, sizes[0]), (own_mean, sizes[1]), (raw, sizes[0]), (own_raw, sizes[1])]
-    shape = features(network, modality.shape)
-    return {
-        "encoder": trunk(weights, key, network, "only", like["encoder"], modality.shape),
-        "Dense_0": heads(weights, key, network, [part for part in parts if part[1]], shape),
-    }
-
-
-def features(network: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of what an encoder says of one example, before it is made flat."""
-    if isinstance(network, DenseEncoder):
-        return network.hidden[-1:]
-    if isinstance(network, ResNetEncoder):
-        return (*halved(shape[:-1], network.halvings)[-1], network.features * 2**network.halvings)
-    return (network.hidden,) if network.hidden else (*halved(shape[:-1], 3)[-1], 128)
-
-
-def trunk(weights: Weights, key: str, network: Any, tower: str, like: Params, shape: tuple[int, ...]) -> Params:
-    """All of an encoder but its heads. tower: "only", or which of two it is."""
-    if isinstance(network, DenseEncoder):
-        orders = [order(shape)] + [None] * len(network.hidden)
-        return {
-            f"Dense_{i}": linear(weights, f"{key}.layers.{i}.0", like[f"Dense_{i}"], rows=orders[i])
-            for i in range(len(network.hidden))
-        }
-    if isinstance(network, ResNetEncoder):
-        letter = "w" if tower == "own" else "u"
-        first = {"Conv3_0": convolution(weights, f"{key}.conv_img_{letter}", like["Conv3_0"])}
-        return first | blocks(weights, f"{key}.resnet_{letter}", network.activation_first, like)
-    part = {"only": "shared_encoder", "shared": "encoder_class", "own": "encoder_style"}[tower]
-    params = {f"Conv3_{i}": convolution(weights, f"{key}.{part}.{2 * i}", like[f"Conv3_{i}"]) for i in range(3)}
-    if network.hidden:
-        rows = order((*halved(shape[:-1], 3)[-1], 128))
-        params["Dense_0"] = linear(weights, f"{key}.{part}.7", like["Dense_0"], rows=rows)
-    return params
-
-
-def heads(weights: Weights, key: str, network: Any, parts: Sequence[tuple[str, int]], shape: tuple[int, ...]) -> Params:
-    """Linear layers of the same features, named and sized by `parts`, side by side in one."""
-    # A convolution that covers all cells is a linear layer, whose inputs are in the order C, H, W too.
-    covering = isinstance(network, ConvEncoder) and not network.hidden
-    inputs = (shape[-1], *shape[:-1]) if covering else (math.prod(shape),)
-    kernels, biases = [], []
-    for name, size in parts:
-        kernels.append(weights.take(f"{key}.{name}.weight", (size, *inputs)).reshape(size, -1).T[order(shape)])
-        bias = f"{key}.{name}.bias"
-        # Those of EncoderConvMMNIST have biases only if it is told so.
-        absent = isinstance(network, ConvEncoder) and network.hidden and bias not in weights.state
-        biases.append(np.zeros(size) if absent else weights.take(bias, (size,)))
-    return {"kernel": np.concatenate(kernels, axis=1), "bias": np.concatenate(biases)}
-
-
-def decoder(weights: Weights, name: str, modality: Modality, like: Params) -> Params:
-    """Of modality `name`; `like` are the shapes of the result."""
-    network, key = modality.decoder, f"decoders.{name}"
-    if isinstance(network, DenseDecoder):
-        last = linear(weights, f"{key}.layers.1.0", like["Dense_1"], columns=order(network.shape))
-        return {"Dense_0": linear(weights, f"{key}.layers.0.0", like["Dense_0"]), "Dense_1": last}
-    if isinstance(network, ConvDecoder):
-        columns = order((*halved(network.shape[:-1], 3)[-1], 128))
-        layers = [convolution(weights, f"{key}.decoder.{3 + 2 * i}", like[f"Conv3_{i}"], True) for i in range(3)]
-        first = linear(weights, f"{key}.decoder.0", like["Dense_0"], columns=columns)
-        return {"Dense_0": first, **{f"Conv3_{i}": layer for i, layer in enumerate(layers)}}
-    if isinstance(network, ResNetDecoder):
-        width = network.features * 2**network.halvings
-        columns = order((*halved(network.shape[:-1], network.halvings)[-1], width))
-        last = f"{key}.conv_img" if network.activation_first else f"{key}.conv_img.0"
-        params = {"Dense_0": linear(weights, f"{key}.fc", like["Dense_0"], columns=columns)}
-        params["Conv3_0"] = convolution(weights, last, like["Conv3_0"])
-        return params | blocks(weights, f"{key}.resnet", network.activation_first, like)
-    raise ValueError(f"{name} has the decoder {network!r}, but weights of MultiVae fit none like it")
-
-
-def blocks(weights: Weights, key: str, activation_first: bool, like: Params) -> Params:
-    """All residual blocks of a network; between any two of them is a layer without weights."""
-    names = ("conv_0", "conv_1", "conv_s") if activation_first else ("conv_layers.0", "conv_layers.2", "shortcut_layer")
-    params = {}
-    for i in range(sum(name.startswith("ResidualBlock") for name in like)):
-        block, at = like[f"ResidualBlock_{i}"], f"{key}.{2 * i}"
-        made = {f"Conv3_{j}": convolution(weights, f"{at}.{names[j]}", block[f"Conv3_{j}"]) for j in range(2)}
-        if "Dense_0" in block:
-            inputs, outputs = block["Dense_0"]["kernel"].shape
-            made["Dense_0"] = {"kernel": weights.take(f"{at}.{names[2]}.weight", (outputs, inputs, 1, 1))[..., 0, 0].T}
-        params[f"ResidualBlock_{i}"] = made
-    return params
 
 
 def scales(weights: Weights, like: Params) -> Params:
@@ -221,30 +85,3 @@ def scales(weights: Weights, like: Params) -> Params:
         taken = {name: weights.take(f"logvars_priors.{name}", (1, *x.shape)) for name, x in like["auxiliary"].items()}
         params["auxiliary"] = {name: x[0] for name, x in taken.items()}
     return params
-
-
-def linear(
-    weights: Weights, key: str, like: Params, *, rows: np.ndarray | None = None, columns: np.ndarray | None = None
-) -> Params:
-    """Equation (1), its inputs (rows) or outputs (columns) in another order."""
-    inputs, outputs = like["kernel"].shape
-    kernel, bias = weights.take(f"{key}.weight", (outputs, inputs)).T, weights.take(f"{key}.bias", (outputs,))
-    if rows is not None:
-        kernel = kernel[rows]
-    if columns is not None:
-        kernel, bias = kernel[:, columns], bias[columns]
-    return {"kernel": kernel, "bias": bias}
-
-
-def convolution(weights: Weights, key: str, like: Params, transposed: bool = False) -> Params:
-    """Equation (2), or (3)."""
-    inputs, outputs = like["kernel"].shape[0] // 9, like["kernel"].shape[1]
-    sides, axes = ((inputs, outputs), (2, 3, 0, 1)) if transposed else ((outputs, inputs), (2, 3, 1, 0))
-    kernel = weights.take(f"{key}.weight", (*sides, 3, 3)).transpose(axes).reshape(-1, outputs)
-    return {"kernel": kernel, "bias": weights.take(f"{key}.bias", (outputs,))}
-
-
-def order(shape: tuple[int, ...]) -> np.ndarray:
-    """Equation (4): for each feature of [*space, C] made flat, its place in [C, *space] made flat."""
-    *space, channels = shape
-    return np.moveaxis(np.arange(math.prod(shape)).reshape(channels, *space), 0, -1).ravel()

@@ -4,7 +4,8 @@
     python tests/golden/multivae/make.py
 
 A file holds the names and shapes of a whole model's state dict as JSON (`meta`), and for its modality m1 the two codes'
-means and log-variances [B, .] and the decoded picture [B, C, H, W], computed in float64 and rounded to float32.
+means and log-variances [B, .] and the decoded picture [B, C, H, W], computed in float64 and rounded to float32; and
+of the joint encoder, where there is one, mean and log-variance if all modalities are the same picture.
 `preactivation.npz` is from the networks below, which have the names and the structure of those published for MMVAE+;
 MultiVae's own changed the order of activations.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from multivae.models import MVTCAE, MMVAEPlus, MMVAEPlusConfig, MoPoE, MoPoEConfig, MVTCAEConfig
+from multivae.models import JMVAE, MVTCAE, JMVAEConfig, MMVAEPlus, MMVAEPlusConfig, MoPoE, MoPoEConfig, MVTCAEConfig
 from multivae.models.base import BaseAEConfig
 from multivae.models.nn import default_architectures as mlp
 from multivae.models.nn import mmnist
@@ -120,6 +121,11 @@ def mopoe():
     return MoPoE(config)  # its default networks
 
 
+def jmvae():
+    """Its default networks, the joint encoder among them, with the modalities in the order m1, m0."""
+    return JMVAE(JMVAEConfig(n_modalities=2, latent_dim=LATENT, input_dims=dict.fromkeys(NAMES[::-1], SHAPE)))
+
+
 def conv_decoder(latent=LATENT):
     return mmnist.DecoderConvMMNIST(sizes(latent))
 
@@ -137,6 +143,7 @@ CASES = {
     "preactivation": lambda: mmvae_plus(PreactivationEncoder, PreactivationDecoder),
     "mlp": lambda: mvtcae(lambda: mlp.Encoder_VAE_MLP(sizes()), lambda: mlp.Decoder_AE_MLP(sizes())),
     "mlp_private": mopoe,
+    "joint": jmvae,
 }
 
 
@@ -150,6 +157,9 @@ def main():
         z = torch.from_numpy(numbers("z", BATCH, LATENT + private))
         with torch.no_grad():
             code, picture = model.encoders["m1"](x), model.decoders["m1"](z)["reconstruction"]
+            if hasattr(model, "joint_encoder"):
+                joint = model.joint_encoder(dict.fromkeys(NAMES[::-1], x))
+                code = {**code, **{f"joint_{name}": value for name, value in joint.items()}}
         meta = {"shapes": shapes, "shape": SHAPE, "latent": LATENT, "private": private, "batch": BATCH}
         outputs = {name: value.float().numpy() for name, value in {**code, "picture": picture}.items()}
         np.savez_compressed(HERE / f"{case}.npz", meta=json.dumps(meta), **outputs)
