@@ -197,7 +197,7 @@ CORNERS = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]], np.float32)
 
 
 def one_step(objective, updates):
-    """4,000 points made in one step by a small model trained for that many steps."""
+    """2,000 points made in one step by a small model trained for that many steps."""
     model = Flow(modalities={"a": Vector(2)}, width=32, joint=0, depth=1, heads=2, sampler=Euler(), steps=1,
                  objective=objective, times=Times(density=UniformTimes()))  # fmt: skip
     tx, key = optax.adam(optax.cosine_decay_schedule(5e-3, updates)), jax.random.key(1)
@@ -213,20 +213,24 @@ def one_step(objective, updates):
 
         return jax.lax.scan(one, state, jnp.arange(updates))[0]
 
-    return model.sample(steps(state).variables, key, 4000)["a"]
+    return model.sample(steps(state).variables, key, 2000)["a"]
 
 
 def distance(made):
-    """The mean distance of points from the nearest corner."""
-    return np.linalg.norm(np.asarray(made)[:, None] - CORNERS, axis=-1).min(axis=1).mean()
+    """The energy distance of points from the data: 0 only between equal distributions (Szekely and Rizzo 2013)."""
+    rng = np.random.default_rng(0)
+    data = CORNERS[rng.integers(4, size=2000)] + 0.1 * rng.normal(size=(2000, 2))
+
+    def apart(x, y):
+        return np.linalg.norm(x[:, None] - y[None], axis=-1).mean()
+
+    made = np.asarray(made)
+    return 2 * apart(made, data) - apart(made, made) - apart(data, data)
 
 
 @pytest.mark.slow
 def test_one_long_step_leads_to_data():
-    updates = 500
-    plain = distance(one_step(FlowMatching(), updates))
+    """Over three seeds, flow matching was 0.93 to 0.98 away, MeanFlow 0.01 to 0.02 and Shortcut 0.02 to 0.06."""
+    plain = distance(one_step(FlowMatching(), 500))
     for objective in (Shortcut(every=2, halvings=4), MeanFlow(share=0.5)):
-        made = one_step(objective, updates)
-        print(objective, plain, distance(made), np.mean(np.sign(made), axis=0))
-        assert distance(made) < plain / 2
-        np.testing.assert_allclose(np.mean(np.sign(made), axis=0), 0, atol=0.15)
+        assert distance(one_step(objective, 500)) < plain / 5, objective
