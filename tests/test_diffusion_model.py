@@ -11,7 +11,7 @@ import pytest
 from vae_cases import random_batch
 
 from mmgen_jax.diffusion import Flow, Guidance, Heun, Times, bits_per_dimension, log_likelihood
-from mmgen_jax.diffusion.network import places, symbols
+from mmgen_jax.diffusion.network import place_vectors, places, symbols
 from mmgen_jax.diffusion.sampling import Task
 from mmgen_jax.modalities import Audio, Bernoulli, Image, Label, Normal, Text, Vector, Video
 from mmgen_jax.types import Batch, TrainState
@@ -113,6 +113,31 @@ def test_sound_and_clip_stand_at_the_same_places_in_seconds():
     np.testing.assert_allclose(sound[:3, 0], 25 * (np.arange(3) * 4 + 1.5) * 128 / 8000, rtol=1e-6)
     assert not clip[:, 3].any() and not sound[:, 1:].any()
     np.testing.assert_array_equal(places(Text(4))[:, 3], np.arange(4))
+
+
+def test_tokens_that_are_all_alike_are_told_apart_by_where_they_stand():
+    """Rotary positions alone cannot: attention over equal values gives the same wherever it is asked from."""
+    image = Image(8, 8, 1, patch=4)
+    model = Flow(modalities={"image": image}, width=32, joint=0, depth=1, heads=2)
+    params = shaken(jax.jit(model.init)(jax.random.key(0))[0])
+    t = {"image": jnp.array([0.5])}
+    out = jax.jit(model.network.apply)({"params": params}, {"image": jnp.zeros((1, 8, 8, 1))}, t)["image"]
+    patches = out.reshape(2, 4, 2, 4).swapaxes(1, 2).reshape(4, 16)
+    apart = np.abs(patches[:, None] - patches[None]).max(axis=-1)
+    assert apart[~np.eye(4, dtype=bool)].min() > 1e-2
+
+
+def test_every_axis_has_channels_of_its_own_and_seconds_are_the_same_in_sound_and_clip():
+    clip, sound = Video(8, 8, 8, 1, fps=8, tubelet=(2, 8, 4)), Audio(8000, rate=8000, mels=8, patch=4)
+    shown, heard = place_vectors(clip, 32), place_vectors(sound, 32)
+    seconds = np.r_[:4, 16:20]  # of four axes in 32 channels: 4 cosines, and 4 sines
+    angles = places(sound)[:, :1] * 10_000.0 ** (-np.arange(4)[None] / 4)
+    np.testing.assert_allclose(heard[:, seconds], np.concatenate([np.cos(angles), np.sin(angles)], axis=1), rtol=1e-12)
+    assert (np.delete(heard, seconds, axis=1) == heard[:1, np.delete(np.arange(32), seconds)]).all()
+    angles = places(clip)[:, :1] * 10_000.0 ** (-np.arange(4)[None] / 4)
+    np.testing.assert_allclose(shown[:, seconds], np.concatenate([np.cos(angles), np.sin(angles)], axis=1), rtol=1e-12)
+    changing = [np.ptp(shown[:, [i, 16 + i]], axis=0).any() for i in (0, 4, 8, 12)]
+    assert changing == [True, False, True, False]  # seconds and columns; one row of patches; no index
 
 
 def test_what_the_network_sees_while_sampling():

@@ -1,15 +1,18 @@
 """The joint transformer: any number of modalities in one sequence, each with noise levels of its own.
 
-    h_m = tokens_m(x_m) + e_m                                     every modality becomes tokens [B, T_m, D]         (1)
+    h_m = tokens_m(x_m) + e_m + [cos(f p_m), sin(f p_m)]          every modality becomes tokens [B, T_m, D]         (1)
     c_m = time_m(s t_m) + G mean_k time_k(s t_k)                  what it is conditioned on, G = 0 at first         (2)
     h   = blocks with weights of their own for each modality, then blocks that all share; attention over all tokens (3)
     out_m = head_m(modulated norm(h_m, c_m))                      0 at first                                        (4)
 
 c_m has its own time for the scale of its own output, and the mean over all for how clean the rest is; s = 1000 tells
 times well apart, and s = 1 keeps the output smooth in them, which derivatives by time need. (3) are the blocks of
-MM-DiT (Esser et al. 2024, arXiv:2403.03206) and DiT (Peebles and Xie 2022, arXiv:2212.09748). Positions are rotary, on
-the axes second, row, column and index: those of sound and video in seconds, so that what happens together stands
-together. There is no attention mask: a modality that is not there is noise.
+MM-DiT (Esser et al. 2024, arXiv:2403.03206) and DiT (Peebles and Xie 2022, arXiv:2212.09748). There is no attention
+mask: a modality that is not there is noise.
+
+Positions p are on the axes second, row, column and index: those of sound and video in seconds, so that what happens
+together stands together. Attention is told their differences (rotary), and (1), as in DiT, where a token stands in the
+whole: every axis has channels and frequencies f of its own, the same ones in all modalities (`nn/rope.py`).
 """
 
 from __future__ import annotations
@@ -43,6 +46,11 @@ def places(modality: Modality) -> np.ndarray:
     for column, axis in enumerate(modality.axes):
         placed[:, AXES.index(axis)] = own[:, column] * (PER_SECOND if axis == "second" else 1.0)
     return placed
+
+
+def place_vectors(modality: Modality, width: int) -> np.ndarray:
+    """The cosines and sines of equation (1), [T, width] float64."""
+    return np.concatenate(tables(places(modality), width), axis=-1)
 
 
 def value_times(modality: Modality, t: Array) -> Array:
@@ -129,13 +137,14 @@ class JointTransformer(nn.Module):
         """Equation (1)."""
         modality = self.modalities[name]
         embed = modality.tokens_in(self.width, self.dtype).clone(parent=self, name=f"{name}_in")
-        mark = self.param(f"{name}_mark", nn.initializers.normal(0.02), (self.width,)).astype(self.dtype)
+        mark = self.param(f"{name}_mark", nn.initializers.normal(0.02), (self.width,))
+        place = (mark[None] + jnp.asarray(place_vectors(modality, self.width), mark.dtype))[None].astype(self.dtype)
         if symbols(modality) is None:
-            return embed(x.astype(self.dtype)) + mark[None, None]
+            return embed(x.astype(self.dtype)) + place
         masked = x == symbols(modality)
         tokens = embed(jnp.where(masked, 0, x))
         mask = self.param(f"{name}_mask", nn.initializers.normal(0.02), (self.width,)).astype(self.dtype)
-        return jnp.where(masked.reshape(*tokens.shape[:2], 1), mask[None, None], tokens) + mark[None, None]
+        return jnp.where(masked.reshape(*tokens.shape[:2], 1), mask[None, None], tokens) + place
 
     def _conditions(self, names: list[str], t: Mapping[str, Array], kind: str) -> dict[str, Array]:
         """Equation (2): [B, 1, D], or [B, T_m, D] where every token has a time."""
