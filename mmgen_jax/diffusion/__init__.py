@@ -3,6 +3,7 @@
 from mmgen_jax.diffusion.dispersive import Dispersive
 from mmgen_jax.diffusion.dit import DiT
 from mmgen_jax.diffusion.dpm_solver import DPMSolver
+from mmgen_jax.diffusion.grids import KarrasGrid, LogSNRGrid, ShiftedGrid, UniformGrid
 from mmgen_jax.diffusion.guidance import Guidance
 from mmgen_jax.diffusion.latent import LatentFlow
 from mmgen_jax.diffusion.likelihood import bits_per_dimension, log_likelihood
@@ -30,7 +31,9 @@ __all__ = [
     "FlowMatching",
     "Guidance",
     "Heun",
+    "KarrasGrid",
     "LatentFlow",
+    "LogSNRGrid",
     "LogitNormal",
     "MeanFlow",
     "MinSNR",
@@ -39,10 +42,12 @@ __all__ = [
     "Renoise",
     "SDE",
     "SelfFlow",
+    "ShiftedGrid",
     "Shortcut",
     "Sigmoid",
     "Times",
     "Uniform",
+    "UniformGrid",
     "UniformTimes",
     "bits_per_dimension",
     "log_likelihood",

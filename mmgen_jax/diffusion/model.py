@@ -21,6 +21,7 @@ import optax
 from flax.core import FrozenDict
 
 from mmgen_jax.diffusion import training
+from mmgen_jax.diffusion.grids import Grid, UniformGrid
 from mmgen_jax.diffusion.guidance import Guidance
 from mmgen_jax.diffusion.network import JointTransformer, symbols
 from mmgen_jax.diffusion.objective import FlowMatching, Objective
@@ -55,6 +56,7 @@ class Flow:
         objective: of real values: flow matching (3), or `MeanFlow` or `Shortcut` for samples in one or a few steps.
         representation: what features are trained for besides, `Dispersive` or `SelfFlow`; None: nothing.
         sampler, steps: how, and in how many steps, samples are made.
+        grid: where the steps end, such as `LogSNRGrid()`.
         guidance: how strongly they follow what is given.
         remat: what the backward pass keeps of a block: everything (None), or see `nn.dit.Stack`.
         implementation: of attention, see `nn.attention`; None chooses.
@@ -78,6 +80,7 @@ class Flow:
     representation: Representation | None = None
     sampler: Sampler = Heun()
     steps: int = 24
+    grid: Grid = UniformGrid()
     guidance: Guidance = Guidance()
     remat: str | None = None
     implementation: str | None = None
@@ -95,6 +98,7 @@ class Flow:
             "depth": (self.depth >= 0 and self.joint + self.depth > 0, "at least 0, and 1 together with joint"),
             "steps": (self.steps in counts if counts else self.steps >= 1, f"in {counts}" if counts else "at least 1"),
             "sampler": (not spans or self.sampler == Euler(), f"Euler() with {self.objective}"),
+            "grid": (not spans or self.grid == UniformGrid(), f"UniformGrid() with {self.objective}"),
             "times": (not spans or not self.times.tokens, f"without tokens with {self.objective}"),
             "path": (not spans or self.path.prediction == "velocity", f"of velocities with {self.objective}"),
             "representation": (not needs or self.times.tokens > 0, "with times.tokens above 0"),

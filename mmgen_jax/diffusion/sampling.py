@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
-from mmgen_jax.diffusion.grids import uniform
 from mmgen_jax.diffusion.guidance import Branch
 from mmgen_jax.diffusion.masked import aligned, unmask
 from mmgen_jax.diffusion.network import symbols
@@ -46,7 +45,9 @@ def integrate(
     noise = model.noise(fold_name(key, "start"), len(batch))
     task = Task(model, wanted, given, params, weak, batch, model.standardised(batch.values), noise)
     words = {name: noise[name] for name in wanted if symbols(model.modalities[name]) is not None}
-    x = {name: noise[name] for name in wanted if name not in words}
+    grid = model.grid.times(model.path, model.steps)
+    first = model.path.coefficients(grid[0]).sigma  # a grid may begin a little below t = 1
+    x = {name: first * noise[name] for name in wanted if name not in words}
 
     def move(carry: tuple[Values, Values, Any], times: tuple[Array, Array, Array]) -> tuple[tuple, None]:
         (x, words, memory), (t, s, i) = carry, times
@@ -69,7 +70,6 @@ def integrate(
         }
         return (x, words, memory), None
 
-    grid = uniform(model.steps)
     times = (grid[:-1], grid[1:], jnp.arange(model.steps))
     (x, words, _), _ = jax.lax.scan(move, (x, words, model.sampler.start(x)), times)
     made = {**x, **words}
