@@ -11,9 +11,11 @@ EXTRAS = {
     "speech": ["espeakng-loader>=0.2.4"],
     # Preparing most catalogue sets of tensorflow-datasets; reading prepared ones needs no TensorFlow.
     "tf": ["tensorflow-cpu"],
+    # BLEU, chrF and error rates of texts.
+    "text": ["sacrebleu>=2.6", "jiwer>=4"],
     "dev": ["chex>=0.1.90", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
 }
-EXTRAS["all"] = EXTRAS["digits"] + EXTRAS["speech"] + EXTRAS["dev"]
+EXTRAS["all"] = EXTRAS["digits"] + EXTRAS["speech"] + EXTRAS["text"] + EXTRAS["dev"]
 
 setup(
     name="mmgen_jax",

@@ -1,17 +1,4 @@
-"""The Frechet distance between two sets of features, as if each were Gaussian (Dowson and Landau 1982).
-
-    d^2 = |mu_1 - mu_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1 S_2)^(1/2)                                (1)
-
-With centred features A [n_1, d], B [n_2, d] scaled so that S_1 = A'A and S_2 = B'B, the last trace is
-
-    tr (S_1 S_2)^(1/2) = |A B'|_*,                        the sum of its singular values          (2)
-                       = sum_i sqrt lambda_i (S_1^(1/2) S_2 S_1^(1/2))                            (3)
-
-Both are real and never negative, unlike the square root of a product that is not symmetric. (3) is cheaper for many
-examples; (2) is exact where there are fewer than dimensions and the covariances are singular.
-
-It is not called FID: that name belongs to the features of one network trained on photographs (Heusel et al. 2017).
-"""
+"""The Frechet distance of a model's samples from test data, by modality (`metrics/frechet.py` has the equation)."""
 
 from __future__ import annotations
 
@@ -20,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from mmgen_jax.evals.features import Classifier
+from mmgen_jax.evals.metrics.frechet import frechet_distance
 from mmgen_jax.evals.sampling import choose, generate
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import EvalData, Key, Model, Variables
@@ -56,29 +44,3 @@ class Frechet:
             values[f"frechet/{name}"] = frechet_distance(judge.features(made[name]), test)
             values[f"frechet/{name}/floor"] = frechet_distance(train, test)
         return values
-
-
-def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """Equation (1) of features x [n_1, d] and y [n_2, d], in float64; the covariances divide by n - 1.
-
-    Raises:
-        ValueError: fewer than two examples, features of different size, or values that are not finite.
-    """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
-        raise ValueError(f"features must be [n, d] and [m, d] with n, m > 1, not {list(x.shape)} and {list(y.shape)}")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("features must be finite, but some are NaN or infinite")
-    a, b = ((z - z.mean(0)) / np.sqrt(len(z) - 1) for z in (x, y))
-    if min(len(x), len(y)) <= x.shape[1]:
-        root = np.linalg.norm(a @ b.T, "nuc")  # (2)
-    else:
-        root = trace_of_root(a.T @ a, b.T @ b)
-    return float(np.sum((x.mean(0) - y.mean(0)) ** 2) + np.sum(a**2) + np.sum(b**2) - 2 * root)
-
-
-def trace_of_root(cov1: np.ndarray, cov2: np.ndarray) -> float:
-    """tr (S_1 S_2)^(1/2) by equation (3), of symmetric positive semi-definite matrices [d, d]."""
-    values, vectors = np.linalg.eigh(cov1)
-    half = vectors * np.sqrt(np.maximum(values, 0))  # S_1 = half half'; any root of S_1 gives the same eigenvalues
-    return float(np.sqrt(np.maximum(np.linalg.eigvalsh(half.T @ cov2 @ half), 0)).sum())

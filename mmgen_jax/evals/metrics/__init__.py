@@ -1,0 +1,39 @@
+"""Metrics as functions of arrays of features, pictures or texts: numpy, float64, in blocks where n x n matrices arise.
+
+They know no model. What they are called on, how often and against what is the evaluators' business (`mmgen_jax.evals`).
+"""
+
+from mmgen_jax.evals.metrics.diversity import vendi_score
+from mmgen_jax.evals.metrics.frechet import frechet_at_infinity, frechet_distance, frechet_of_moments
+from mmgen_jax.evals.metrics.kernel import Gaussian, Polynomial, draw_subsets, kernel_distance
+from mmgen_jax.evals.metrics.moments import Moments
+from mmgen_jax.evals.metrics.neighbours import density_coverage, expected_coverage, precision_recall
+from mmgen_jax.evals.metrics.retrieval import alignment, recall_at
+from mmgen_jax.evals.metrics.scores import class_score
+from mmgen_jax.evals.metrics.similarity import ms_ssim, psnr, ssim
+from mmgen_jax.evals.metrics.sliced import PyramidDistance, directions, mind, sliced_power
+
+__all__ = [
+    "Gaussian",
+    "Moments",
+    "Polynomial",
+    "PyramidDistance",
+    "alignment",
+    "class_score",
+    "density_coverage",
+    "directions",
+    "draw_subsets",
+    "expected_coverage",
+    "frechet_at_infinity",
+    "frechet_distance",
+    "frechet_of_moments",
+    "kernel_distance",
+    "mind",
+    "ms_ssim",
+    "precision_recall",
+    "psnr",
+    "recall_at",
+    "sliced_power",
+    "ssim",
+    "vendi_score",
+]
