@@ -1,0 +1,1 @@
+"""Adversarial networks: one game over all modalities."""
