@@ -36,6 +36,6 @@ experiment = mm.Experiment(
     batch_size=64,
     optimizer=mm.Optimizer(learning_rate=5e-4, schedule="cosine", warmup=200, ema=0.999, clip=1.0),
     save_every=500,
-    evaluators=(mm.evals.Coherence(), mm.evals.Frechet()),
+    evaluators=(mm.evals.Coherence(), mm.evals.Distances()),
     labels={"label": mm.Label(10)},
 )

@@ -24,5 +24,5 @@ experiment = mm.Experiment(
     steps_per_call=10,
     log_every=20,
     save_every=500,
-    evaluators=(mm.evals.Coherence(subsets="single"), mm.evals.Facts(), mm.evals.Frechet()),
+    evaluators=(mm.evals.Coherence(subsets="single"), mm.evals.Facts(), mm.evals.Distances()),
 )

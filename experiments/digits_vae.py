@@ -53,6 +53,6 @@ experiment = mm.Experiment(
         mm.evals.Coherence(subsets="single", priors=(mm.vae.GaussianMixturePrior(),)),
         mm.evals.Facts(),
         mm.evals.Reconstruction(),
-        mm.evals.Frechet(),
+        mm.evals.Distances(),
     ),
 )

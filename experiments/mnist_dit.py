@@ -35,5 +35,5 @@ experiment = mm.Experiment(
     batch_size=128,
     optimizer=mm.Optimizer(learning_rate=3e-4, warmup=500, ema=0.999, clip=1.0),
     save_every=2_000,
-    evaluators=(mm.evals.Coherence(), mm.evals.Frechet()),
+    evaluators=(mm.evals.Coherence(), mm.evals.Distances()),
 )

@@ -68,7 +68,7 @@ def make(name: str, steps: int = STEPS) -> mm.Experiment:
         optimizer=mm.Optimizer(learning_rate=2e-3, schedule="cosine", warmup=min(50, steps - 1)),
         steps_per_call=10,
         save_every=250,
-        evaluators=(mm.evals.Coherence(), mm.evals.Frechet()),
+        evaluators=(mm.evals.Coherence(), mm.evals.Distances()),
         labels={"label": mm.Label(10)},
     )
 

@@ -36,7 +36,7 @@ from mmgen_jax.vae.priors.gaussian_mixture import GaussianMixturePrior
 JUDGE = mm.evals.Classifier(steps=2000)
 MIXTURE = GaussianMixturePrior(components=10, starts=1, steps=50)
 COHERENCE = mm.evals.Coherence(limit=200, judges=dict.fromkeys(polydigits.VIEWS, JUDGE))
-FRECHET = mm.evals.Frechet(limit=500, judge=JUDGE)
+FRECHET = mm.evals.Distances(("frechet",), limit=500, extractor=JUDGE, halves=0)
 EXAMPLES, SAMPLES = 100, 100  # of the likelihood: test examples, and K for each of them
 COLUMNS = ("objective", "1 given", "2 given", "3 given", "4 given", "joint, prior", "joint, mixture", "Frechet")
 COLUMNS += ("NLL, nats", "steps/s")

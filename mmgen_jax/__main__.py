@@ -1,9 +1,10 @@
-"""The command line: `mmgen train | sample | evaluate | report | data`, also as `python -m mmgen_jax`.
+"""The command line: `mmgen train | sample | evaluate | report | compare | data`, also as `python -m mmgen_jax`.
 
     mmgen train experiments/digits_vae.py --workdir runs/vae --steps 2000 --model.latent 32
     mmgen sample runs/vae --given text="a thick seven" --n 16
     mmgen evaluate runs/vae
     mmgen report runs/vae
+    mmgen compare runs/vae runs/flow --out both.html
     mmgen data experiments/digits_vae.py
 
 A run directory is all that sampling, evaluating and reporting need, unless the experiment has classes of its own: then
@@ -86,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--n", type=int, default=16, help="how many examples (16)")
             sub.add_argument("--seed", type=int, default=0)
             sub.add_argument("--out", type=Path, metavar="DIR", help="where to (RUN/samples)")
+    sub = add(compare)
+    sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories that were evaluated")
+    sub.add_argument("--only", metavar="A,B", help="metrics whose names begin so (all)")
+    sub.add_argument("--out", type=Path, nargs="+", default=[], metavar="FILE", help="also as .html, .md or .csv")
     sub = add(data)
     sub.add_argument("data", metavar="DATA", help="an experiment file, or `digits`")
     return parser
@@ -147,12 +152,11 @@ def sample(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure a run with the evaluators of its experiment; prints a table and writes evaluation.json."""
-    from mmgen_jax.config import write_text
     from mmgen_jax.data.loader import load
     from mmgen_jax.run import load_run
-    from mmgen_jax.train.log import finite
     from mmgen_jax.train.loop import evaluate as measure
     from mmgen_jax.train.loop import evaluation_data
+    from mmgen_jax.train.record import write_evaluation
 
     _keep_compiled_programs()
     experiment, state = load_run(options.run, options.experiment, options.step)
@@ -162,7 +166,7 @@ def evaluate(options: argparse.Namespace) -> int:
     train_set = load(source, experiment.model.modalities) if experiment.workers is None else None
     split = evaluation_data(experiment, source, train_set, options.run)
     values = measure(experiment, state.variables, step, split)
-    write_text(options.run / "evaluation.json", json.dumps({"step": step, "values": finite(values)}, indent=2))
+    write_evaluation(options.run, step, values, experiment)
     for name, value in values.items():
         print(f"{name:<{max(map(len, values))}}  {value:.6g}")
     return 0
@@ -173,6 +177,20 @@ def report(options: argparse.Namespace) -> int:
     from mmgen_jax.report.page import write
 
     print(write(options.run, options.experiment, options.beside))
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """One table of the evaluations of several runs, of any families; best values marked where intervals lie apart."""
+    from mmgen_jax.config import write_text
+    from mmgen_jax.report import compare as comparing
+
+    found = comparing.compare(options.runs, options.only.split(",") if options.only else ())
+    if unknown := [out for out in options.out if out.suffix not in comparing.WRITERS]:
+        raise ValueError(f"--out {unknown[0]} must end with one of {', '.join(comparing.WRITERS)}")
+    print(comparing.as_markdown(found), end="")
+    for out in options.out:
+        write_text(out, comparing.WRITERS[out.suffix](found))
     return 0
 
 

@@ -276,11 +276,22 @@ def test_a_run_in_python(run, file):
     assert made["point"].shape == (2, 2) and made["label"].shape == (2,)
 
 
+def test_comparing(run, capsys, mistake, tmp_path):
+    page = tmp_path / "page.md"
+    assert cli.main(["compare", str(run), str(run), "--only", "latent", "--out", str(page)]) == 0
+    assert "| latent | 3 | 3 |" in capsys.readouterr().out and "| latent | 3 | 3 |" in page.read_text()
+    assert "no evaluation.json there" in mistake("compare", tmp_path)
+    assert "must end with one of .html, .md, .csv" in mistake("compare", run, "--out", tmp_path / "page.txt")
+
+
 def test_evaluating(run, file, capsys, mistake):
     (run / "evaluation.json").unlink()
     assert cli.main(["evaluate", str(run), "--experiment", str(file)]) == 0
     assert capsys.readouterr().out == "latent    3\nexamples  32\n"
-    assert json.loads((run / "evaluation.json").read_text()) == {"step": 4, "values": {"latent": 3, "examples": 32}}
+    record = json.loads((run / "evaluation.json").read_text())
+    assert record["step"] == 4 and record["values"] == {"latent": 3, "examples": 32}
+    assert record["protocol"]["judges"] == [] and record["protocol"]["versions"]["jax"] == jax.__version__
+    assert len(record["protocol"]["evaluators"]) == 1
     file = run / "without.py"
     file.write_text(EXPERIMENT)
     config = (run / "config.json").read_text().replace("toys.py", "without.py")

@@ -56,6 +56,7 @@ def test_a_model_that_makes_one_modality_alone_is_judged_by_it(tmp_path):
 
     values = Coherence(judges=JUDGES)(Painter(), {}, data(tmp_path), KEY)
     made = {name.removeprefix("coherence/"): v for name, v in values.items() if name.startswith("coherence/")}
+    assert made.pop("examples") == 60
     assert made == {"text->picture": 1, "label->picture": 1, "text+label->picture": 1, "given_1": 1, "given_2": 1}
     # Of a picture, a sixth is one: half of it is missed by one half.
     assert Reconstruction()(Painter(), {}, data(tmp_path), KEY) == {"reconstruction/picture_mse": pytest.approx(1 / 24)}
@@ -98,7 +99,7 @@ def test_the_label_may_be_in_the_data_alone(tmp_path):
     blind = Model(FrozenDict({name: m for name, m in MODALITIES.items() if name != "label"}), wrong=2)
     values = evaluator(blind, {}, data(tmp_path), KEY)
     assert set(values) == {
-        *(f"coherence/{what}" for what in ("picture->text", "text->picture", "given_1", "joint")),
+        *(f"coherence/{what}" for what in ("picture->text", "text->picture", "given_1", "joint", "examples")),
         *("judge/picture", "judge/text"),
     }
     shared = set(values) - {"coherence/given_1", "coherence/joint"}

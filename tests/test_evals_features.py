@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from evals_fakes import MODALITIES, Model, data, split
+from evals_fakes import MODALITIES, data, split
 
 from mmgen_jax.evals import kept
 from mmgen_jax.evals.augment import augment as plain_augment
 from mmgen_jax.evals.features import Classifier, Network, labelled, shrunk
-from mmgen_jax.evals.frechet import Frechet
 
 augment = jax.jit(plain_augment)
 TINY = Classifier(width=16, channels=8, steps=60, batch_size=32, rate=2e-2)
@@ -137,19 +136,3 @@ def test_a_sound_is_moved_and_its_gain_is_a_sum():
         assert min(gains.values()) < 1e-5
     tokens = jnp.ones((2, 30), jnp.int32)
     assert plain_augment(tokens, jax.random.key(0)) is tokens
-
-
-def test_frechet_distance_of_a_model(tmp_path):
-    judge = dataclasses.replace(TINY, steps=20)
-    values = Frechet(judge=judge)(Model(), {}, data(tmp_path), jax.random.key(0))
-    assert set(values) == {"frechet/picture", "frechet/picture/floor"}
-    # Test and training pictures are the same here; the model makes the same six, in slightly other numbers.
-    assert abs(values["frechet/picture/floor"]) < 1e-6
-
-    @dataclasses.dataclass(frozen=True)
-    class Dark(Model):
-        def sample(self, variables, key, n, *, given=None, targets=None):
-            return {"picture": jnp.zeros((n, 6, 6, 1))}
-
-    dark = Frechet(judge=judge)(Dark(), {}, data(tmp_path), jax.random.key(0))
-    assert dark["frechet/picture"] > 2 * values["frechet/picture"] > 0

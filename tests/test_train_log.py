@@ -38,14 +38,6 @@ def test_reading_tells_a_broken_file_from_one_cut_off(tmp_path):
         read_rows(path)
 
 
-def test_evaluation_is_a_row_and_a_file(tmp_path):
-    with Log(tmp_path, 0, 100, 8) as log:
-        log.evaluation(50, {"fid": 3.5, "bad": float("inf")})
-        log.evaluation(100, {"fid": 2.5, "bad": float("inf")})
-    assert json.loads((tmp_path / "evaluation.json").read_text()) == {"step": 100, "values": {"fid": 2.5, "bad": None}}
-    assert [row["fid"] for row in read_rows(tmp_path / "metrics.jsonl")] == [3.5, 2.5]
-
-
 def test_speed_leaves_out_what_was_not_training(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("mmgen_jax.train.log.time.perf_counter", lambda: now[0])
@@ -90,7 +82,7 @@ def test_only_the_first_process_writes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("mmgen_jax.train.log.jax.process_index", lambda: 1)
     with Log(tmp_path, 0, 100, 8) as log:
         log.train_row(20, {"loss": 0.25})
-        log.evaluation(20, {"fid": 1.0})
+        log.row(20, {"fid": 1.0})
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr().err == ""
 
 

@@ -1,11 +1,11 @@
 """What measures a model: frozen dataclasses, called as `evaluator(model, variables, data, key) -> {name: value}`."""
 
 from mmgen_jax.evals.coherence import Coherence
+from mmgen_jax.evals.distances import Distances
 from mmgen_jax.evals.facts import Facts
-from mmgen_jax.evals.features import Classifier
-from mmgen_jax.evals.frechet import Frechet
+from mmgen_jax.evals.features import Classifier, RandomFeatures
 from mmgen_jax.evals.latents import Latents
 from mmgen_jax.evals.reconstruction import Reconstruction
 from mmgen_jax.evals.words import Words
 
-__all__ = ["Classifier", "Coherence", "Facts", "Frechet", "Latents", "Reconstruction", "Words"]
+__all__ = ["Classifier", "Coherence", "Distances", "Facts", "Latents", "RandomFeatures", "Reconstruction", "Words"]

@@ -36,7 +36,8 @@ class Coherence:
 
     Returns "coherence/image+text->audio" for each set of given modalities and each other one, their mean
     "coherence/given_2" for each number of given ones, "coherence/joint", the same with each of `priors` as
-    "coherence/joint/GaussianMixturePrior", and the judges' own accuracy "judge/audio".
+    "coherence/joint/GaussianMixturePrior", the number of test examples that the shares are of (at least)
+    "coherence/examples", and the judges' own accuracy "judge/audio".
 
     Attributes:
         label: what says the class: a modality of the model, or one of the experiment's labels.
@@ -86,6 +87,8 @@ class Coherence:
             values[f"coherence/given_{count}"] = float(
                 np.mean([value for (given, _), value in conditional.items() if len(given) == count])
             )
+        if conditional:
+            values["coherence/examples"] = float(min(len(self._rows(data, given)) for given, _ in conditional))
         values |= self._joint("coherence/joint", judges, model, variables, fold_name(key, "joint"))
         for prior in self.priors:
             fitted = model.fit_prior(variables, data.train.only(model.modalities), prior, fold_name(key, "fit"))
@@ -101,6 +104,10 @@ class Coherence:
         )
         return spec.fit(name, modalities[name], data, self.label)
 
+    def _rows(self, data: EvalData, given: tuple[str, ...]) -> np.ndarray:
+        """The test examples that have these modalities and a label."""
+        return choose(data.test, (*given, self.label), self.limit)
+
     def _given(
         self,
         given: tuple[str, ...],
@@ -111,7 +118,7 @@ class Coherence:
         key: Key,
     ) -> dict[tuple[tuple[str, ...], str], float]:
         """The coherence of every modality not in `given`, over the test examples that have those and a label."""
-        rows = choose(data.test, (*given, self.label), self.limit)
+        rows = self._rows(data, given)
         if not len(rows):
             return {}
         parts = {name: data.test.values[name][rows] for name in given}

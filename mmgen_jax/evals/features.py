@@ -113,6 +113,29 @@ class Classifier:
 
 
 @dataclasses.dataclass(frozen=True)
+class RandomFeatures:
+    """Features of a network that nothing has trained: a yardstick that no data set and no label has shaped.
+
+    After Naeem et al. 2020 (arXiv:2002.09797), who take random features where no network trained on the like exists.
+
+    Attributes:
+        width: number of features.
+        channels: of the first layer; doubled with each halving of the space.
+        seed: of its initialisation; one is one draw, so look at several.
+    """
+
+    width: int = 64
+    channels: int = 16
+    seed: int = 0
+
+    def fit(self, name: str, modality: Modality, data: EvalData, label: str) -> Judge:
+        """The features of modality `name`, real values; of `data` and `label` it needs nothing."""
+        network = Network(1, 0, self.width, self.channels)
+        example = jnp.zeros((1, *modality.shape), modality.dtype)
+        return Judge(network, jax.jit(network.init)(step_key(self.seed, "init", 0), example)["params"])
+
+
+@dataclasses.dataclass(frozen=True)
 class Judge:
     """A trained network."""
 

@@ -15,6 +15,7 @@ from mmgen_jax.data.loader import gather
 from mmgen_jax.evals.sampling import generate
 from mmgen_jax.report.latents import POINTS, Decoding, LatentSpace, explore
 from mmgen_jax.rng import step_key
+from mmgen_jax.train.record import read_evaluation
 from mmgen_jax.types import Batch, Modality, Model, Source, Variables
 
 REAL, JOINT, TEXTS = 5, 10, 24  # examples that are shown: of the test split, of the model, and its texts
@@ -106,8 +107,8 @@ def collect(run: Path, experiment: Any, state: Any, beside: Sequence[Path] = ())
 
 def evaluated(run: Path) -> dict[str, float | None] | None:
     """The values of the latest evaluation of a run, if there was one."""
-    path = run / "evaluation.json"
-    return json.loads(path.read_text())["values"] if path.exists() else None
+    record = read_evaluation(run)
+    return None if record is None else record["values"]
 
 
 def draw(source: Source, modalities: Mapping[str, Modality], limit: int) -> Batch:

@@ -96,12 +96,6 @@ class Log:
             text = " ".join(f"{name} {value:.4g}" for name, value in values.items() if "loss" in name)
             self._progress.show(step, f"{text} {speed:.4g} steps/s {speed * self.batch_size:.4g} examples/s")
 
-    def evaluation(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the values of an evaluation, and `evaluation.json`: `{"step": ..., "values": ...}` of the latest."""
-        self.row(step, values)
-        if self.active:
-            write_text(self.workdir / "evaluation.json", json.dumps({"step": step, "values": finite(values)}, indent=2))
-
     def restart_clock(self, step: int) -> None:
         """Leave out of the speed what was not training: compilation, evaluation, saving."""
         self._mark = (step, time.perf_counter())

@@ -31,6 +31,7 @@ from mmgen_jax.train.distributed import Interrupted, StopRequest, fall_together,
 from mmgen_jax.train.feed import feeds, is_due, prefetch
 from mmgen_jax.train.log import Log
 from mmgen_jax.train.mesh import put_everywhere, stacked_rows
+from mmgen_jax.train.record import write_evaluation
 from mmgen_jax.train.stages import begun, prepared
 from mmgen_jax.train.step import Steps, make_steps, partitioned, per_device
 from mmgen_jax.types import Batch, EvalData, Metrics, Modality, Source, Stats, TrainState, Variables
@@ -113,7 +114,9 @@ def train(
                 try:
                     if evaluating and evaluation:
                         values = evaluate(experiment, state.variables, step, evaluation)
-                        log.evaluation(step, values)
+                        log.row(step, values)
+                        if log.active:
+                            write_evaluation(workdir, step, values, experiment)
                 finally:  # what is trained is saved even if an evaluator fails
                     if saving:
                         checkpoints.save(step, state, values)
