@@ -1,8 +1,9 @@
 """Multimodal generation in JAX: any modalities from any others, four families, one training loop."""
 
-from mmgen_jax import data, diffusion, evals, vae
+from mmgen_jax import data, diffusion, evals, gan, vae
 from mmgen_jax.config import Experiment, load_experiment
 from mmgen_jax.diffusion import Flow, LatentFlow
+from mmgen_jax.gan import GAN
 from mmgen_jax.modalities import (
     Audio,
     Bernoulli,
@@ -23,6 +24,7 @@ from mmgen_jax.run import load_run
 from mmgen_jax.train.loop import fit
 from mmgen_jax.train.mesh import Mesh
 from mmgen_jax.train.optimizer import Optimizer
+from mmgen_jax.train.players import Players
 from mmgen_jax.types import Batch, EvalData, TrainState
 from mmgen_jax.vae import VAE
 
@@ -37,6 +39,7 @@ __all__ = [
     "EvalData",
     "Experiment",
     "Flow",
+    "GAN",
     "Image",
     "Label",
     "Laplace",
@@ -44,6 +47,7 @@ __all__ = [
     "Mesh",
     "Normal",
     "Optimizer",
+    "Players",
     "Text",
     "TrainState",
     "VAE",
@@ -54,6 +58,7 @@ __all__ = [
     "diffusion",
     "evals",
     "fit",
+    "gan",
     "load_experiment",
     "load_run",
     "vae",

@@ -13,6 +13,7 @@ import pytest
 
 from mmgen_jax.gan import losses, penalties, regularizers, spectral
 from mmgen_jax.train.optimizer import Optimizer
+from mmgen_jax.train.players import lazily
 
 LOSSES = {
     "minimax": losses.Minimax(),
@@ -142,7 +143,7 @@ def check_path_length(file):
 
 def check_lazy_optimisers(file):
     for i, k in enumerate(file["lazy/interval"]):
-        lazy = penalties.lazily(Optimizer(learning_rate=1.0, b1=0.5, b2=0.99), int(k))
+        lazy = lazily(Optimizer(learning_rate=1.0, b1=0.5, b2=0.99), int(k))
         found = (lazy.learning_rate, lazy.b2, lazy.b1)
         wanted = [file[f"lazy/{name}"][i] for name in ("lr_factor", "beta2_from_0.99", "beta1_from_0.5")]
         np.testing.assert_allclose(found, wanted, rtol=1e-12)

@@ -1,1 +1,30 @@
 """Adversarial networks: one game over all modalities."""
+
+from mmgen_jax.gan.losses import Hinge, LeastSquares, Minimax, NonSaturating, RaGAN, RpGAN, Wasserstein
+from mmgen_jax.gan.model import GAN
+from mmgen_jax.gan.networks.dcgan import DCGAN
+from mmgen_jax.gan.networks.r3gan import R3GAN
+from mmgen_jax.gan.penalties import DRAGAN, MAGP, R1, R2, WGANGP, ZeroGP
+from mmgen_jax.gan.regularizers import Balanced, LeCam, PathLength
+
+__all__ = [
+    "DCGAN",
+    "DRAGAN",
+    "GAN",
+    "MAGP",
+    "R1",
+    "R2",
+    "WGANGP",
+    "Balanced",
+    "Hinge",
+    "LeCam",
+    "LeastSquares",
+    "Minimax",
+    "NonSaturating",
+    "PathLength",
+    "R3GAN",
+    "RaGAN",
+    "RpGAN",
+    "Wasserstein",
+    "ZeroGP",
+]

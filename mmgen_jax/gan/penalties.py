@@ -7,7 +7,7 @@
     DRAGAN    p = x + c std(x) e            w (sqrt n - 1)^2        Kodali et al. 2017, arXiv:1705.07215        (5)
     MAGP      p = x                         w n^3                   Tao et al. 2020, arXiv:2008.05865           (6)
 
-x is real, y made and constant, u uniform in [0, 1), e normal. An example may be a tree of arrays: n is the sum over all.
+x is real, y made and constant, u uniform in [0, 1), e normal. An example may be a tree: n is the sum over all of it.
 The gradient is taken in float32, whatever the critic computes in, and may be replaced by a finite difference,
 
     n ~ ((D(p + s e) - D(p)) / s)^2,    e ~ N(0, 1),                arXiv:2501.08316                            (7)
@@ -15,7 +15,7 @@ The gradient is taken in float32, whatever the critic computes in, and may be re
 whose expectation is n up to O(s^2), at the price of one more forward pass and without a second derivative.
 
 *Lazily* (Karras et al. 2020, arXiv:1912.04958, appendix B): a penalty with `every` k is taken at one of k updates, k
-times as large. The optimiser then sees k + 1 gradients where it saw k, for which `lazily` makes up.
+times as large. The optimiser then sees k + 1 gradients where it saw k, for which `train.players.lazily` makes up.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from mmgen_jax.train.optimizer import Optimizer
 from mmgen_jax.train.step import batch_mean
 from mmgen_jax.types import Array, Key
 
@@ -223,17 +222,8 @@ def precise(x: Example) -> Example:
     return jax.tree.map(lambda p: p.astype(jnp.promote_types(p.dtype, jnp.float32)), x)
 
 
-def taken(penalty: Penalty, update: Array, value: Callable[[], Array]) -> Array:
-    """`value()` [B] as it counts at that `update`: 0 between the lazy ones, and then `every` times as much."""
+def taken(penalty: Penalty, update: Array, value: Callable[[], Array], nothing: Array) -> Array:
+    """`value()` [B] as it counts at that `update`: `every` times at the lazy ones, `nothing` (zeros [B]) between."""
     if penalty.every == 1:
         return value()
-    due = update % penalty.every == 0
-    nothing = jax.eval_shape(value)
-    return jax.lax.cond(due, lambda: penalty.every * value(), lambda: jnp.zeros(nothing.shape, nothing.dtype))
-
-
-def lazily(optimizer: Optimizer, every: int) -> Optimizer:
-    """The optimiser of a player with a lazy penalty: with c = k / (k + 1), rate c lr and decays b1^c, b2^c."""
-    c = every / (every + 1)
-    rate, b1, b2 = optimizer.learning_rate * c, optimizer.b1**c, optimizer.b2**c
-    return dataclasses.replace(optimizer, learning_rate=rate, b1=b1, b2=b2)
+    return jax.lax.cond(update % penalty.every == 0, lambda: penalty.every * value(), lambda: nothing)

@@ -1,0 +1,70 @@
+"""Critics: one for each modality, and one that sees all of them together.
+
+    f_m = F_m(x_m)                                            features of what is present, else 0              (1)
+    D_m = w_m . lrelu(f_m)                                    is this a good example of its modality?          (2)
+    D   = MLP [f_1; ...; f_M; present]                        and do the parts belong together?                (3)
+
+With a single modality (2) is all there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmgen_jax.gan.generator import folds
+from mmgen_jax.gan.networks import Architecture
+from mmgen_jax.nn.conv import filled, space_to_depth
+from mmgen_jax.types import Array, Modality
+
+JOINT = "joint"  # the name of D of (3) among the critics
+
+
+class JointCritic(nn.Module):
+    """Equations (1) to (3). Attributes as of `GAN`; examples are relaxed (`relaxed.py`)."""
+
+    modalities: Mapping[str, Modality]
+    architecture: Architecture
+    width: int
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        names = sorted(self.modalities)  # so that the order of the modalities changes nothing
+        self.networks = {
+            n: self.architecture.critic(self.width, self.modalities[n].features, self.dtype) for n in names
+        }
+        self.values = {name: nn.Dense(1, dtype=self.dtype) for name in names}
+        if len(names) > 1:
+            self.layers = [nn.Dense(2 * self.width, dtype=self.dtype) for _ in range(2)]
+            self.value = nn.Dense(1, dtype=self.dtype)
+
+    def features(self, name: str, x: Array) -> Array:
+        """Equation (1): [B, *relaxed_shape] -> [B, width]."""
+        fold = folds(self.modalities[name])
+        return self.networks[name](space_to_depth(filled(x, fold), fold) if fold else x)
+
+    def alone(self, name: str, x: Array) -> Array:
+        """D_m [B] of equation (2)."""
+        return precise(self.values[name](nn.leaky_relu(self.features(name, x), 0.2)))[:, 0]
+
+    def joint(self, x: Mapping[str, Array], present: Mapping[str, Array]) -> Array:
+        """D [B] of equation (3)."""
+        names = sorted(self.modalities)
+        h = jnp.concatenate([jnp.where(present[n][:, None], self.features(n, x[n]), 0) for n in names], axis=-1)
+        flags = jnp.stack([present[name] for name in names], axis=-1).astype(h.dtype)
+        h = jnp.concatenate([h, flags], axis=-1)
+        for layer in self.layers:
+            h = nn.leaky_relu(layer(h), 0.2)
+        return precise(self.value(h))[:, 0]
+
+    def __call__(self, x: Mapping[str, Array], present: Mapping[str, Array]) -> dict[str, Array]:
+        """Every critic's value [B], by name: what makes the parameters."""
+        values = {name: self.alone(name, x[name]) for name in sorted(self.modalities)}
+        return values | ({JOINT: self.joint(x, present)} if len(self.modalities) > 1 else {})
+
+
+def precise(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

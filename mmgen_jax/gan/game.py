@@ -1,0 +1,194 @@
+"""The rules of the game: what one update of each player is.
+
+Of every example of the batch some of its present modalities are given, drawn anew each time; the generator makes the
+others from them and from noise; critics compare x, the example as it is, with y, the same with what was made in place:
+
+    critics      sum_c mean_c [ L_D(D_c(x), D_c(y)) + penalties_c ] + v mean [ L_D(D(x), D(x')) ]                (1)
+    generator    sum_c mean_c [ L_G(D_c(x), D_c(y)) ]                                                           (2)
+
+c runs over the critics of single modalities and D, that of all together; mean_c is over the examples with something
+that this critic can judge: a part that is present and was made. x' are mismatched examples: real parts, some of which
+are another's, so that D has to ask whether parts belong together (as in Reed et al. 2016, arXiv:1605.05396).
+
+Each player's gradient is by its own parameters alone. Both move through one optax transformation, `moved`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmgen_jax.gan import spectral
+from mmgen_jax.gan.critic import JOINT
+from mmgen_jax.gan.losses import mean_of
+from mmgen_jax.gan.penalties import taken
+from mmgen_jax.gan.relaxed import relaxed
+from mmgen_jax.rng import fold_name
+from mmgen_jax.train.step import batch_mean
+from mmgen_jax.types import Array, Batch, Key, Metrics, Params, Stats, TrainState
+
+if TYPE_CHECKING:
+    from mmgen_jax.gan.model import GAN
+
+Relaxed = dict[str, Array]
+
+
+@flax.struct.dataclass
+class Round:
+    """What critics compare: examples [B, *relaxed_shape] by modality, and which parts are present, and were given."""
+
+    real: Relaxed
+    fake: Relaxed
+    present: dict[str, Array]
+    given: dict[str, Array]
+
+    def judged(self, critic: str) -> Array:
+        """The examples that a critic can say something of, bool [B]."""
+        made = {name: there & ~self.given[name] for name, there in self.present.items()}
+        return jnp.stack(list(made.values())).any(0) if critic == JOINT else made[critic]
+
+    def seen(self, critic: str) -> tuple[Any, Any]:
+        """Of the real and the made examples what a critic sees."""
+        return (self.real, self.fake) if critic == JOINT else (self.real[critic], self.fake[critic])
+
+
+def critic_update(
+    model: GAN, tx: optax.GradientTransformation, state: TrainState, batch: Batch, key: Key, update: Array
+) -> tuple[TrainState, Metrics]:
+    """One step of the critics, by (1), on a batch that is `masked()`; `update` counts their steps."""
+    makers = model.used("generator", state.params["generator"], state.stats)
+    play = played(model, makers, batch, fold_name(key, "play"))
+
+    def loss(params: Params) -> tuple[Array, tuple[Stats, Metrics]]:
+        return critics_loss(model, model.used("critic", params, state.stats), state.stats, play, key, update)
+
+    (value, (stats, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(state.params["critic"])
+    state = moved(tx, state.replace(stats=iterated(stats, state.params, "critic")), grads, "critic")
+    return state, {"loss": value, "grad_norm/critic": optax.tree.norm(grads), **metrics}
+
+
+def generator_update(
+    model: GAN, tx: optax.GradientTransformation, state: TrainState, batch: Batch, key: Key
+) -> tuple[TrainState, Metrics]:
+    """One step of the generator, by (2), on a batch that is `masked()`."""
+
+    critics = model.used("critic", state.params["critic"], state.stats)
+
+    def loss(params: Params) -> tuple[Array, Metrics]:
+        play = played(model, model.used("generator", params, state.stats), batch, fold_name(key, "play"))
+        return generator_loss(model, critics, play)
+
+    (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params["generator"])
+    state = moved(tx, state.replace(stats=iterated(state.stats, state.params, "generator")), grads, "generator")
+    return state, {"generator": value, "grad_norm/generator": optax.tree.norm(grads), **metrics}
+
+
+def critics_loss(
+    model: GAN, weights: Params, stats: Stats, play: Round, key: Key, update: Array
+) -> tuple[Array, tuple[Stats, Metrics]]:
+    """Equation (1) of critics with these weights, the new statistics, and what to log."""
+    total, metrics, moments = jnp.zeros(()), {}, {}
+    for name in model.critics:
+        critic, mean, (x, y) = model.critic(weights, name, play.present), mean_of(play.judged(name)), play.seen(name)
+        real, fake = critic(x), critic(y)
+        per_example = model.loss.critic(real, fake, mean)
+        for i, penalty in enumerate(model.penalties):
+            noise = fold_name(key, f"penalty/{i}/{name}")
+            value = lambda p=penalty, c=critic, x=x, y=y, k=noise: p(c, x, y, k)  # noqa: E731
+            per_example = per_example + taken(penalty, update, value, jnp.zeros_like(real))
+        if model.lecam is not None:
+            per_example = per_example + model.lecam(real, fake, stats["lecam"][name])
+            moments[name] = jax.lax.stop_gradient(model.lecam.update(stats["lecam"][name], mean(real), mean(fake)))
+        total = total + model.weight(name) * mean(per_example)
+        metrics |= {f"margin/{name}": mean(real - fake)}
+        if name == JOINT and model.mismatch:
+            wrong = critic(mismatched(play.real, play.present, fold_name(key, "mismatch")))
+            worse = model.loss.critic(real, wrong, mean)
+            total = total + model.mismatch * batch_mean(worse)
+            metrics |= {"margin/mismatched": batch_mean(real - wrong)}
+    return total, ({**stats, "lecam": moments} if moments else stats, metrics)
+
+
+def generator_loss(model: GAN, weights: Params, play: Round) -> tuple[Array, Metrics]:
+    """Equation (2) by critics with these weights, and each one's part in it."""
+    parts = {}
+    for name in model.critics:
+        critic, mean, (x, y) = model.critic(weights, name, play.present), mean_of(play.judged(name)), play.seen(name)
+        parts[f"generator/{name}"] = mean(model.loss.generator(critic(x), critic(y), mean))
+    weighed = [model.weight(name) * part for name, part in zip(model.critics, parts.values(), strict=True)]
+    return sum(weighed, jnp.zeros(())), parts if len(parts) > 1 else {}
+
+
+def played(model: GAN, params: Params, batch: Batch, key: Key) -> Round:
+    """The examples of a batch that is `masked()`, and what a generator with these weights makes of their parts."""
+    given = draw_given(fold_name(key, "given"), batch.present)
+    made = model.made(params, key, Batch(batch.values, given).masked())
+    real = {name: relaxed(m, batch.values[name], model.smoothing) for name, m in model.modalities.items()}
+    real = Batch(real, batch.present).masked()
+    # What was given stands in the made example as it is, and what is not present is nothing in both.
+    fake = Batch(Batch(real.values, given).completed(made), batch.present).masked()
+    return Round(real.values, fake.values, batch.present, given)
+
+
+def draw_given(key: Key, present: Mapping[str, Array]) -> dict[str, Array]:
+    """Of each example a random set of its present parts, any number of them but all being equally likely."""
+    there = jnp.stack([present[name] for name in sorted(present)])
+    order, number = jax.random.split(key)
+    draws = jnp.where(there, jax.random.uniform(order, there.shape), 2)
+    rank = (draws[:, None] > draws[None]).sum(1)  # among the present ones of its example
+    count = jnp.floor(jax.random.uniform(number, (there.shape[1],)) * there.sum(0))
+    given = there & (rank < count[None])
+    return dict(zip(sorted(present), given, strict=True))
+
+
+def mismatched(x: Relaxed, present: Mapping[str, Array], key: Key) -> Relaxed:
+    """Examples of which at least one part, and not all, are those of the example before.
+
+    Where that one has no such part, the example keeps its own.
+    """
+    names = sorted(x)
+    n = len(x[names[0]])
+    parts = draw_some(key, n, len(names))
+    moved = {}
+    for i, name in enumerate(names):
+        change = parts[:, i] & present[name] & jnp.roll(present[name], 1)
+        moved[name] = jnp.where(change.reshape(-1, *(1,) * (x[name].ndim - 1)), jnp.roll(x[name], 1, axis=0), x[name])
+    return moved
+
+
+def draw_some(key: Key, n: int, parts: int) -> Array:
+    """n random subsets of `parts`, neither empty nor all, every size being equally likely: bool [n, parts]."""
+    order, number = jax.random.split(key)
+    rank = jnp.argsort(jax.random.uniform(order, (n, parts)), axis=1)
+    return rank < jax.random.randint(number, (n, 1), 1, max(parts, 2))
+
+
+def iterated(stats: Stats, params: Params, player: str) -> Stats:
+    """The statistics after one more iteration for the spectral norms of a player, if it has any."""
+    if player not in stats.get("spectral", {}):
+        return stats
+    vectors = spectral.iterated(params[player], stats["spectral"][player])
+    return {**stats, "spectral": {**stats["spectral"], player: vectors}}
+
+
+def moved(tx: optax.GradientTransformation, state: TrainState, grads: Params, player: str) -> TrainState:
+    """The state after `player`, of {"generator", "critic"}, has moved by its gradient and the other has not.
+
+    tx is that of all parameters: `train.players.Players` makes one that has a transformation for each player, but any
+    other does. What it keeps of the other player (whose name is in the path to it) stays as it was.
+    """
+    others = {name for name in state.params if name != player}
+    whole = {name: grads if name == player else optax.tree.zeros_like(state.params[name]) for name in state.params}
+    updates, opt = tx.update(whole, state.opt, state.params)
+
+    def keep(path: tuple, old: Array, new: Array) -> Array:
+        return old if any(getattr(entry, "key", None) in others for entry in path) else new
+
+    opt = jax.tree_util.tree_map_with_path(keep, state.opt, opt)
+    params = {**state.params, player: optax.apply_updates(state.params[player], updates[player])}
+    return state.replace(params=params, opt=opt)

@@ -1,0 +1,90 @@
+"""One generator for all modalities: any of them from noise and any of the others.
+
+    c_m = E_m(x_m)  where m is given, else 0                               condition tokens                    (1)
+    h   = W [z; c_1; ...; c_M; given] + MLP(the same)                      the code that all share              (2)
+    y_m = G_m([h; z_m]),   z, z_m ~ N(0, 1)                                                                     (3)
+
+z says what is shared, z_m what is of one modality only (handwriting, voice). Which are given is data, so one compiled
+program serves every set. With a single modality there is nothing to share: y = G(z).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.core import FrozenDict
+
+from mmgen_jax.gan.networks import Architecture
+from mmgen_jax.gan.relaxed import relaxed_shape
+from mmgen_jax.nn.conv import depth_to_space
+from mmgen_jax.rng import fold_name
+from mmgen_jax.types import Array, Key, Modality
+
+SHARED = ""  # the name of z among the z_m
+
+
+class JointGenerator(nn.Module):
+    """Equations (1) to (3). Attributes as of `GAN`."""
+
+    modalities: Mapping[str, Modality]
+    architecture: Architecture
+    width: int
+    decoders: Mapping[str, nn.Module] = FrozenDict()
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        names = sorted(self.modalities)  # so that the order of the modalities changes nothing
+        if len(names) > 1:
+            self.tokens = {name: self.modalities[name].encoder_network(self.width, self.dtype) for name in names}
+            self.skip = nn.Dense(self.width, dtype=self.dtype)
+            self.hidden, self.out = (nn.Dense(n * self.width, dtype=self.dtype) for n in (2, 1))
+        self.networks = {name: self._network(self.modalities[name]) for name in names if name not in self.decoders}
+
+    def code(self, noise: Mapping[str, Array], values: Mapping[str, Array], given: Mapping[str, Array]) -> Array:
+        """h [B, width] of equation (2): noise by name, values [B, *shape], given bool [B]."""
+        if len(self.modalities) == 1:
+            return noise[SHARED]
+        names = sorted(self.modalities)
+        tokens = [jnp.where(given[name][:, None], self.tokens[name](values[name]), 0) for name in names]
+        flags = jnp.stack([given[name] for name in names], axis=-1)
+        x = jnp.concatenate([noise[SHARED], *tokens, flags], axis=-1)
+        return self.skip(x) + self.out(nn.leaky_relu(self.hidden(x), 0.2))
+
+    def make(self, name: str, h: Array, own: Array) -> Array:
+        """y_m of equation (3), [B, *relaxed_shape]: out of the network, before a softmax."""
+        modality, code = self.modalities[name], jnp.concatenate([h, own.astype(h.dtype)], axis=-1)
+        if name in self.decoders:
+            centre, spread = modality.standard
+            return (self.decoders[name](code) - centre) / spread
+        space = relaxed_shape(modality)[:-1]
+        y = self.networks[name](code)
+        return depth_to_space(y, folds(modality))[:, *(slice(n) for n in space), :] if space else y
+
+    def __call__(
+        self, noise: Mapping[str, Array], values: Mapping[str, Array], given: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """All modalities, [B, *relaxed_shape] each, whether given or not."""
+        h = self.code(noise, values, given)
+        return {name: self.make(name, h, noise[name]) for name in sorted(self.modalities)}
+
+    def _network(self, modality: Modality) -> nn.Module:
+        *space, channels = relaxed_shape(modality)
+        fold = folds(modality)
+        cells = [-(-n // f) for n, f in zip(space, fold, strict=True)]
+        return self.architecture.generator((*cells, channels * math.prod(fold)), modality.features, self.dtype)
+
+
+def folds(modality: Modality) -> tuple[int, ...]:
+    """How many cells the networks take as one along each axis of space."""
+    return (getattr(modality, "fold", 1),) * (len(relaxed_shape(modality)) - 1)
+
+
+def draw_noise(key: Key, n: int, names: Mapping[str, Any], shared: int, own: int) -> dict[str, Array]:
+    """z [n, shared] and z_m [n, own] of equation (3)."""
+    sizes = {SHARED: shared} | dict.fromkeys(names, own)
+    return {name: jax.random.normal(fold_name(key, f"noise/{name}"), (n, size)) for name, size in sizes.items()}

@@ -1,0 +1,209 @@
+"""The adversarial model: one game over all modalities, in which the generator makes any of them from any others.
+
+A step of training is k updates of the critics, each on its own part of the batch, and one of the generator (`game.py`),
+compiled as one program. By default it is R3GAN's (Huang et al. 2025, arXiv:2501.05441): relativistic pairing with R1
+and R2, and networks without any normalisation; what is new is that it is played over several modalities at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax.core import FrozenDict
+from jax import lax
+
+from mmgen_jax.gan import game, spectral
+from mmgen_jax.gan.critic import JOINT, JointCritic
+from mmgen_jax.gan.generator import JointGenerator, draw_noise
+from mmgen_jax.gan.losses import Loss, RpGAN
+from mmgen_jax.gan.networks import Architecture
+from mmgen_jax.gan.networks.r3gan import R3GAN
+from mmgen_jax.gan.penalties import R1, R2, Penalty
+from mmgen_jax.gan.regularizers import LeCam, Moments
+from mmgen_jax.gan.relaxed import relaxed_shape, restored, shown
+from mmgen_jax.modalities.given import answered
+from mmgen_jax.rng import fold_name
+from mmgen_jax.types import Array, Batch, Key, Metrics, Modality, Params, Stats, TrainState, Variables
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GAN:
+    """A joint model of `modalities`. Its parameters are {"generator", "critic"}: `mm.Players` are its optimisers.
+
+    Attributes:
+        modalities: what is modelled, by name; their order changes nothing. The widths of networks are their `features`.
+        noise: numbers that say what all modalities share.
+        private: numbers, for each modality, that say what is its own.
+        width: of the code that all are made of, of the condition tokens, and of what critics see in a modality.
+        loss: what the players minimise, such as `RpGAN()` or `Hinge()`.
+        penalties: terms of the critics' loss, such as `R1(gamma=1.0)`; for each critic by itself.
+        lecam: a further one, whose running means are in the state; None for none.
+        networks: R3GAN, or another architecture.
+        decoders: networks of single modalities in place of the architecture's, code [B, Z] -> values [B, *shape].
+        weights: of the critics' terms, by modality or "joint", 1 where none is given.
+        mismatch: weight of mismatched examples among the joint critic's negatives.
+        smoothing: of the data's symbols, see `relaxed.py`.
+        critic_steps: k; the batch is cut into so many parts, one for each.
+        spectral: which players' kernels are divided by their spectral norm: "critic", "both", or None.
+        dtype: what the networks compute in; parameters, losses and slopes are float32.
+
+    Raises:
+        ValueError: a field is outside its range, or names what is no modality.
+    """
+
+    modalities: Mapping[str, Modality]
+    noise: int = 64
+    private: int = 16
+    width: int = 128
+    loss: Loss = RpGAN()
+    penalties: tuple[Penalty, ...] = (R1(), R2())
+    lecam: LeCam | None = None
+    networks: Architecture = R3GAN()
+    decoders: Mapping[str, nn.Module] = FrozenDict()
+    weights: Mapping[str, float] = FrozenDict()
+    mismatch: float = 1.0
+    smoothing: float = 0.1
+    critic_steps: int = 1
+    spectral: Literal["critic", "both"] | None = None
+    dtype: Literal["bfloat16", "float32"] = "float32"
+
+    def __post_init__(self) -> None:
+        for field in ("modalities", "decoders", "weights"):  # frozen mappings, so that a model can be hashed
+            object.__setattr__(self, field, FrozenDict(getattr(self, field)))
+        allowed = {
+            "modalities": (len(self.modalities) > 0 and JOINT not in self.modalities, f"at least one, none {JOINT!r}"),
+            **{name: (getattr(self, name) >= 1, "at least 1") for name in ("noise", "private", "width")},
+            "critic_steps": (self.critic_steps >= 1, "at least 1"),
+            "mismatch": (self.mismatch >= 0, "at least 0"),
+            "smoothing": (0 <= self.smoothing < 1, "in [0, 1)"),
+            "spectral": (self.spectral in ("critic", "both", None), 'one of "critic", "both", None'),
+            "penalties": (isinstance(self.penalties, tuple), "a tuple"),
+        }
+        for field, (fits, what) in allowed.items():
+            if not fits:
+                raise ValueError(f"{field} is {getattr(self, field)!r}, but must be {what}")
+        for field, names in {"decoders": self.modalities, "weights": self.critics}.items():
+            for name in getattr(self, field):
+                if name not in names:
+                    raise ValueError(f"{field} names {name!r}, but must name some of {list(names)}")
+        for name, weight in self.weights.items():
+            if not weight >= 0:
+                raise ValueError(f"weights[{name!r}] is {weight}, but must be at least 0")
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """The modalities that can be generated: all."""
+        return tuple(self.modalities)
+
+    @property
+    def critics(self) -> tuple[str, ...]:
+        """The names of the critics: each modality's, and that of all together where there are several."""
+        return (*self.modalities, JOINT) if len(self.modalities) > 1 else tuple(self.modalities)
+
+    @property
+    def generator_network(self) -> JointGenerator:
+        """The generator with this model's sizes."""
+        dtype = jnp.dtype(self.dtype)
+        return JointGenerator(self.modalities, self.networks, self.width, self.decoders, dtype)
+
+    @property
+    def critic_network(self) -> JointCritic:
+        """The critics with this model's sizes."""
+        return JointCritic(self.modalities, self.networks, self.width, jnp.dtype(self.dtype))
+
+    def init(self, key: Key) -> tuple[Params, Stats]:
+        """Fresh parameters of both players, and what else is remembered between steps."""
+        there = {name: jax.ShapeDtypeStruct((1,), jnp.bool_) for name in self.modalities}
+        values = {name: jax.ShapeDtypeStruct((1, *m.shape), m.dtype) for name, m in self.modalities.items()}
+        seen = {n: jax.ShapeDtypeStruct((1, *relaxed_shape(m)), jnp.float32) for n, m in self.modalities.items()}
+        noise = jax.eval_shape(lambda: draw_noise(key, 1, self.modalities, self.noise, self.private))
+        params = {
+            "generator": self.generator_network.lazy_init(fold_name(key, "generator"), noise, values, there)["params"],
+            "critic": self.critic_network.lazy_init(fold_name(key, "critic"), seen, there)["params"],
+        }
+        stats: dict[str, Any] = {}
+        if self.spectral:
+            players = ("critic", "generator") if self.spectral == "both" else ("critic",)
+            stats["spectral"] = {p: spectral.vectors(fold_name(key, f"spectral/{p}"), params[p]) for p in players}
+        if self.lecam is not None:
+            stats["lecam"] = {name: Moments(jnp.zeros(()), jnp.zeros(())) for name in self.critics}
+        return params, stats
+
+    def step(
+        self, tx: optax.GradientTransformation, state: TrainState, batch: Batch, key: Key
+    ) -> tuple[TrainState, Metrics]:
+        """k updates of the critics and one of the generator, each with noise of its own.
+
+        Raises ValueError if the batch cannot be cut into k parts.
+        """
+        k, batch = self.critic_steps, batch.masked()
+        if len(batch) % k:
+            raise ValueError(f"a batch of {len(batch)} cannot be cut into critic_steps = {k} parts")
+        parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, k, *x.shape[1:]), 1, 0), batch)
+
+        def update(state: TrainState, inputs: tuple[Array, Batch]) -> tuple[TrainState, Metrics]:
+            i, part = inputs
+            return game.critic_update(self, tx, state, part, jax.random.fold_in(key, i), state.step * k + i)
+
+        state, metrics = lax.scan(update, state, (jnp.arange(k), parts))
+        first = jax.tree.map(lambda x: x[0], parts)
+        state, more = game.generator_update(self, tx, state, first, jax.random.fold_in(key, k))
+        return state.replace(step=state.step + 1), {**jax.tree.map(jnp.mean, dict(metrics)), **more}
+
+    def made(self, params: Params, key: Key, given: Batch) -> dict[str, Array]:
+        """All modalities, as a critic sees them, of the generator's parameters and a batch of what is given, masked."""
+        noise = draw_noise(key, len(given), self.modalities, self.noise, self.private)
+        out = self.generator_network.apply({"params": params}, noise, given.values, given.present)
+        return {name: shown(self.modalities[name], y) for name, y in out.items()}
+
+    def critic(self, weights: Params, name: str, present: Mapping[str, Array]) -> Callable[[Any], Array]:
+        """One of `critics` with these weights (see `used`): what it sees of relaxed examples -> its values [B]."""
+        apply = functools.partial(self.critic_network.apply, {"params": weights})
+        if name == JOINT:
+            return lambda x: apply(x, present, method="joint")
+        return lambda x: apply(name, x, method="alone")
+
+    def used(self, player: str, params: Params, stats: Stats) -> Params:
+        """What a player's networks are applied to: its parameters, or these over their spectral norms."""
+        if player not in stats.get("spectral", {}):
+            return params
+        return spectral.normalised(params, stats["spectral"][player])
+
+    def weight(self, critic: str) -> float:
+        """Of a critic's terms."""
+        return self.weights.get(critic, 1.0)
+
+    def sample(
+        self,
+        variables: Variables,
+        key: Key,
+        n: int,
+        *,
+        given: Mapping[str, Array] | Batch | None = None,
+        targets: tuple[str, ...] | None = None,
+    ) -> dict[str, Array]:
+        """n examples of `targets` (default: all), given some modalities: see `modalities.given.answered`.
+
+        Raises:
+            ValueError: a name is no modality, or what is given has the wrong shape.
+        """
+
+        def make(wanted: tuple[str, ...], batch: Batch) -> dict[str, Array]:
+            return generate(self, wanted, variables, batch, key)
+
+        return answered(self.modalities, self.makes, n, given, targets, make)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "wanted"))
+def generate(model: GAN, wanted: tuple[str, ...], variables: Variables, batch: Batch, key: Key) -> dict[str, Array]:
+    """The modalities `wanted`, [B, *shape] each: one program for every set of given ones."""
+    params = model.used("generator", variables["params"]["generator"], variables)
+    made = model.made(params, key, batch.masked())
+    return {name: restored(model.modalities[name], made[name]) for name in wanted}

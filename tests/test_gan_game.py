@@ -1,0 +1,221 @@
+"""The rules of the game: who moves by what, what is given, what is compared, and that k updates are k updates."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec
+from vae_cases import random_batch
+
+from mmgen_jax.gan import DCGAN, GAN, R1, R2, LeCam, game
+from mmgen_jax.modalities import Label, Vector
+from mmgen_jax.train.optimizer import Optimizer
+from mmgen_jax.train.players import Players
+from mmgen_jax.types import Batch, TrainState
+
+MODALITIES = {"label": Label(4, features=4), "vector": Vector(3, features=4)}
+SMALL = GAN(modalities=MODALITIES, noise=4, private=2, width=8, networks=DCGAN())
+BATCH = random_batch(MODALITIES, 8, present=0.8)
+KEY = jax.random.key(1)
+
+
+def start(model, tx):
+    return jax.jit(lambda key: TrainState.create(model, tx, key))(jax.random.key(0))
+
+
+def equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def moments(opt):
+    """What an optimiser remembers, by the path to it."""
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(opt)}
+
+
+def differs(a, b):
+    return any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+@pytest.mark.parametrize("tx", [Players().make(10), optax.chain(optax.clip(1.0), optax.adam(1e-3))], ids=["own", "one"])
+def test_an_update_moves_one_player_and_what_is_remembered_for_it(tx):
+    state = start(SMALL, tx)
+    critic, _ = jax.jit(functools.partial(game.critic_update, SMALL, tx, update=0))(state, BATCH.masked(), KEY)
+    equal(critic.params["generator"], state.params["generator"])
+    assert differs(critic.params["critic"], state.params["critic"])
+    after, _ = jax.jit(functools.partial(game.generator_update, SMALL, tx))(critic, BATCH.masked(), KEY)
+    equal(after.params["critic"], critic.params["critic"])
+    assert differs(after.params["generator"], critic.params["generator"])
+    for before, now, player in ((state, critic, "critic"), (critic, after, "generator")):
+        old, new = moments(before.opt), moments(now.opt)
+        assert old.keys() == new.keys() and len(old) > 8
+        for path, moment in new.items():
+            if player in path:
+                assert moment.ndim == 0 or np.any(moment != old[path]) or not moment.any(), path
+            elif moment.ndim:
+                np.testing.assert_array_equal(moment, old[path], err_msg=path)
+
+
+def test_each_player_has_its_own_rate_and_schedule():
+    own = Players(Optimizer("sgd", 1.0, b1=0.0), Optimizer("sgd", 0.25, schedule="linear", b1=0.0), critic_steps=2)
+    tx, params = own.make(2), {"generator": jnp.ones(2), "critic": jnp.ones(2)}
+    state, moved = TrainState(jnp.zeros(()), params, {}, tx.init(params)), []
+    for _ in range(2):
+        before = state
+        for _ in range(2):
+            state = game.moved(tx, state, jnp.ones(2), "critic")
+        state = game.moved(tx, state, jnp.ones(2), "generator")
+        moved.append([float((state.params[p] - before.params[p])[0]) for p in ("generator", "critic")])
+    # The critic's rate falls to 0 over its 4 updates: 1, 3/4, 1/2, 1/4 of 0.25.
+    np.testing.assert_allclose(moved, [[-1, -0.4375], [-1, -0.1875]], rtol=1e-6)
+    assert own.rate(10)(3) == 1.0
+
+
+def test_k_updates_in_the_step_are_k_updates_one_by_one():
+    model = dataclasses.replace(SMALL, critic_steps=2, penalties=(R1(every=2), R2()), spectral="both", lecam=LeCam())
+    tx = Players(critic_steps=2).make(10)
+    whole = start(model, tx).replace(step=jnp.int32(3))
+    step = jax.jit(functools.partial(model.step, tx))
+    update = jax.jit(functools.partial(game.critic_update, model, tx))
+    together, metrics = step(whole, BATCH, KEY)
+    parts, losses = [BATCH.masked().take(np.arange(i, 8, 2)) for i in range(2)], []
+    state = whole
+    for i, part in enumerate(parts):
+        state, logged = update(state, part, jax.random.fold_in(KEY, i), update=3 * 2 + i)
+        losses.append(logged["loss"])
+    state, _ = jax.jit(functools.partial(game.generator_update, model, tx))(state, parts[0], jax.random.fold_in(KEY, 2))
+    assert int(together.step) == 4
+    for a, b in zip(jax.tree.leaves(together.replace(step=0)), jax.tree.leaves(state.replace(step=0)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
+    with pytest.raises(ValueError, match="critic_steps = 2"):
+        model.step(tx, whole, random_batch(MODALITIES, 3), KEY)
+
+
+def test_a_lazy_run_is_the_formula():
+    """At one of three updates the penalty counts thrice, and the gradient is that of loss + 3 penalty."""
+    lazy = dataclasses.replace(SMALL, penalties=(R1(every=3, gamma=2.0),))
+    play = game.played(SMALL, start(SMALL, optax.sgd(1.0)).params["generator"], BATCH.masked(), KEY)
+    params = start(SMALL, optax.sgd(1.0)).params["critic"]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradient(model, update):
+        return jax.grad(lambda p: game.critics_loss(model, p, {}, play, KEY, update)[0])(params)
+
+    plain = gradient(dataclasses.replace(SMALL, penalties=()), 0)
+    thrice = gradient(dataclasses.replace(SMALL, penalties=(R1(gamma=6.0),)), 0)
+    for update, wanted in ((0, thrice), (1, plain), (2, plain), (3, thrice)):
+        for a, b in zip(jax.tree.leaves(gradient(lazy, update)), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_given_is_a_random_part_of_what_is_present():
+    present = {"a": jnp.ones(3000, bool), "b": jnp.ones(3000, bool), "c": jnp.arange(3000) < 1500}
+    given = game.draw_given(KEY, present)
+    counts = np.stack(list(given.values())).sum(0)
+    assert not np.asarray(given["c"])[1500:].any()
+    for rows, sizes in ((slice(1500), 3), (slice(1500, None), 2)):  # from none to all but one, equally often
+        shares = np.bincount(counts[rows], minlength=3) / 1500
+        np.testing.assert_allclose(shares[:sizes], 1 / sizes, atol=0.04)
+        assert not shares[sizes:].any()
+    np.testing.assert_allclose(np.asarray(given["a"])[1500:].mean(), 0.25, atol=0.03)
+    np.testing.assert_allclose(np.asarray(given["c"])[:1500].mean(), 1 / 3, atol=0.04)
+
+
+def test_what_was_given_stands_in_the_made_example_and_what_is_missing_in_none():
+    params = start(SMALL, optax.sgd(1.0)).params["generator"]
+    play = game.played(SMALL, params, BATCH.masked(), KEY)
+    for name in MODALITIES:
+        given, there = (np.asarray(x[name]) for x in (play.given, BATCH.present))
+        real, fake = np.asarray(play.real[name]), np.asarray(play.fake[name])
+        np.testing.assert_array_equal(fake[given], real[given])
+        assert not real[~there].any() and not fake[~there].any()
+        made = there & ~given
+        assert made.any() and (np.abs(fake[made] - real[made]).max(-1) > 0).all()
+        np.testing.assert_array_equal(play.judged(name), made)
+    np.testing.assert_allclose(play.fake["label"].sum(-1)[BATCH.present["label"]], 1, rtol=1e-5)
+    first = play.real["label"][np.argmax(BATCH.present["label"])]
+    np.testing.assert_allclose(np.sort(first), [0.025] * 3 + [0.925], rtol=1e-5)
+
+
+def test_mismatched_examples_have_some_parts_of_their_neighbours():
+    n = 200
+    x = {name: jnp.arange(n, dtype=jnp.float32)[:, None] for name in "abc"}
+    present = {"a": jnp.ones(n, bool), "b": jnp.ones(n, bool), "c": jnp.arange(n) % 2 == 0}
+    wrong = game.mismatched(x, present, KEY)
+    changed = {name: np.asarray(wrong[name][:, 0] != x[name][:, 0]) for name in "abc"}
+    assert not changed["c"].any()  # of two neighbours only one has it
+    np.testing.assert_array_equal(wrong["a"][changed["a"]], jnp.roll(x["a"], 1, axis=0)[changed["a"]])
+    whole = game.mismatched(x, dict.fromkeys("abc", jnp.ones(n, bool)), KEY)
+    sizes = sum(np.asarray(whole[name][:, 0] != x[name][:, 0]).astype(int) for name in "abc")
+    assert set(sizes) == {1, 2}
+
+
+def test_devices_by_themselves_move_as_one():
+    """Under shard_map each device has its rows; the state must come out the same on all, and lazy terms must compile.
+
+    Every row draws by its own device's key, so only what draws nothing can be compared: one modality, no noise.
+    """
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    model = dataclasses.replace(SMALL, penalties=(R1(every=2), R2(sigma=0.1)), lecam=LeCam(), spectral="critic")
+    tx = optax.sgd(1e-2)
+    whole, rows = PartitionSpec(), PartitionSpec("data")
+
+    def step(state, batch, key):
+        key = jax.random.fold_in(key, jax.lax.axis_index("data"))
+        return model.step(tx, state, batch, key)
+
+    each = jax.jit(jax.shard_map(step, mesh=mesh, in_specs=(whole, rows, whole), out_specs=whole))
+    state, metrics = each(start(model, tx), random_batch(MODALITIES, 16), KEY)
+    assert all(np.isfinite(x) for x in metrics.values()) and int(state.step) == 1
+    assert float(jnp.abs(state.stats["lecam"]["joint"].real)) > 0
+
+
+def test_missing_parts_change_nothing_for_others():
+    """Of examples whose vector is missing, no critic of vectors hears, and the joint critic sees none."""
+    there = {"label": np.ones(8, bool), "vector": np.zeros(8, bool)}
+    state = start(SMALL, optax.sgd(1.0))
+    update = jax.jit(functools.partial(game.critic_update, SMALL, optax.sgd(1.0), update=0))
+    after, metrics = update(state, Batch(BATCH.values, there).masked(), KEY)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params["critic"], state.params["critic"])
+    assert not any(jax.tree.leaves(moved["networks_vector"])) and not any(jax.tree.leaves(moved["values_vector"]))
+    assert any(jax.tree.leaves(moved["networks_label"])) and metrics["margin/vector"] == 0
+
+
+@pytest.mark.parametrize(
+    "fields, named",
+    [
+        (dict(modalities={}), "modalities"),
+        (dict(modalities={"joint": Vector(2)}), "modalities"),
+        (dict(noise=0), "noise"),
+        (dict(critic_steps=0), "critic_steps"),
+        (dict(mismatch=-1.0), "mismatch"),
+        (dict(smoothing=1.0), "smoothing"),
+        (dict(spectral="all"), "spectral"),
+        (dict(weights={"sound": 1.0}), "weights names 'sound'"),
+        (dict(weights={"joint": -1.0}), "joint"),
+        (dict(decoders={"sound": None}), "decoders names 'sound'"),
+        (dict(penalties=[R1()]), "penalties"),
+    ],
+)
+def test_fields_out_of_range(fields, named):
+    with pytest.raises(ValueError, match=named):
+        dataclasses.replace(SMALL, **fields)
+
+
+@pytest.mark.parametrize(
+    "fields, named",
+    [
+        (dict(critic_steps=0), "critic_steps"),
+        (dict(ema=1.0), "ema"),
+        (dict(warmup=-1), "warmup"),
+        (dict(generator=Optimizer(ema=0.9)), "generator.ema"),
+        (dict(critic=Optimizer(warmup=3)), "critic.warmup"),
+    ],
+)
+def test_optimisers_out_of_range(fields, named):
+    with pytest.raises(ValueError, match=named):
+        Players(**fields)
