@@ -27,12 +27,13 @@ class Right:
     def _says(self, modality, x, t):
         if symbols(modality) is not None:
             return jnp.zeros((*x.shape, symbols(modality)))
-        path, t = self.model.path, jnp.broadcast_to(value_times(modality, t), x.shape)
-        c = path.coefficients(t)
+        path = self.model.path
+        level = path.level(jnp.broadcast_to(value_times(modality, t), x.shape))
+        x, c = x / path.shown(jnp.ones_like(x), level), path.coefficients(level)
         spread = c.alpha[:, :, None] * COVARIANCE[None] * c.alpha[:, None] + jnp.eye(2)[None] * (c.sigma**2)[..., None]
         residual = jnp.linalg.solve(spread + 1e-9 * jnp.eye(2)[None], x[..., None])[..., 0]
         data = jnp.einsum("ij,bj->bi", COVARIANCE, c.alpha * residual)
-        return Denoised(data, c.sigma * residual).to(path.prediction, c)
+        return path.target(Denoised(data, c.sigma * residual), level)
 
 
 class Gaussian(Flow):

@@ -16,8 +16,9 @@ import pytest
 
 from mmgen_jax.diffusion import grids, masked, schedules, weights
 from mmgen_jax.diffusion.dpm_solver import DPMSolver
+from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.guidance import Guidance
-from mmgen_jax.diffusion.paths import DDPM, EDM, Denoised, RectifiedFlow, convert, denoised, noised
+from mmgen_jax.diffusion.paths import DDPM, Denoised, RectifiedFlow, convert, denoised, noised
 from mmgen_jax.diffusion.samplers import DDIM, Ancestral, Churn, Euler, Heun, Renoise, sample
 
 KINDS = {"epsilon": "noise", "sample": "data", "v_prediction": "v", "flow_prediction": "velocity"}

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from mmgen_jax.diffusion import grids, schedules, weights
+from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.learned import VDM
-from mmgen_jax.diffusion.paths import DDPM, EDM, Denoised, Prediction, RectifiedFlow, along, convert, denoised, noised
+from mmgen_jax.diffusion.paths import DDPM, Denoised, Prediction, RectifiedFlow, along, convert, denoised, noised
 
 LEARNED = VDM(units=5)
 PATHS = {
@@ -120,7 +121,7 @@ def test_preconditioning_gives_network_and_target_unit_variance():
     variance = ((1 - p.c_skip) * 0.7) ** 2 + (p.c_skip * t) ** 2  # of x - c_skip (x + t eps)
     np.testing.assert_allclose(variance, p.c_out**2, rtol=1e-4)
     np.testing.assert_allclose(path.weight(t) * p.c_out**2, 1, rtol=1e-5)
-    logs = jnp.log(path.sample(jax.random.key(0), (20_000,), jnp.float32))
+    logs = jnp.log(path.level(weights.LogitNormal().sample(jax.random.key(0), (20_000,), jnp.float32)))
     np.testing.assert_allclose([logs.mean(), logs.std()], [-1.2, 1.2], atol=0.03)
 
 

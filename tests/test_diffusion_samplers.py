@@ -11,7 +11,8 @@ import pytest
 
 from mmgen_jax.diffusion import grids, masked
 from mmgen_jax.diffusion.dpm_solver import DPMSolver
-from mmgen_jax.diffusion.paths import DDPM, EDM, Denoised, RectifiedFlow, along, denoised
+from mmgen_jax.diffusion.edm import EDM
+from mmgen_jax.diffusion.paths import DDPM, Denoised, RectifiedFlow, along, denoised
 from mmgen_jax.diffusion.samplers import DDIM, SDE, Ancestral, Churn, Euler, Heun, Renoise, sample
 
 FLOW = RectifiedFlow()

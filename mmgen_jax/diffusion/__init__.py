@@ -3,6 +3,7 @@
 from mmgen_jax.diffusion.dispersive import Dispersive
 from mmgen_jax.diffusion.dit import DiT
 from mmgen_jax.diffusion.dpm_solver import DPMSolver
+from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.grids import KarrasGrid, LogSNRGrid, ShiftedGrid, UniformGrid
 from mmgen_jax.diffusion.guidance import Guidance
 from mmgen_jax.diffusion.latent import LatentFlow
@@ -10,7 +11,7 @@ from mmgen_jax.diffusion.likelihood import bits_per_dimension, log_likelihood
 from mmgen_jax.diffusion.mean_flow import MeanFlow
 from mmgen_jax.diffusion.model import Flow
 from mmgen_jax.diffusion.objective import FlowMatching
-from mmgen_jax.diffusion.paths import DDPM, EDM, RectifiedFlow
+from mmgen_jax.diffusion.paths import DDPM, RectifiedFlow
 from mmgen_jax.diffusion.samplers import DDIM, SDE, Ancestral, Churn, Euler, Heun, Renoise
 from mmgen_jax.diffusion.self_flow import SelfFlow
 from mmgen_jax.diffusion.shortcut import Shortcut

@@ -112,7 +112,7 @@ def karras(n: int, low: float = 0.002, high: float = 80.0, rho: float = 7.0) -> 
 
 def log_snr(path: Path, n: int, start: float = 0.999, stop: float = 0.001) -> Array:
     """n times from `start` to `stop` in equal steps of ln(alpha / sigma), then 0."""
-    first, last = (path.coefficients(jnp.asarray(t)).log_snr for t in (start, stop))
+    first, last = (path.coefficients(path.level(jnp.asarray(t))).log_snr for t in (start, stop))
     return jnp.append(times_at(path, jnp.exp(-jnp.linspace(first, last, n))), 0.0)
 
 
@@ -123,7 +123,7 @@ def times_at(path: Path, ratios: Array) -> Array:
     def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
-        c = path.coefficients(middle)
+        c = path.coefficients(path.level(middle))
         before = c.sigma < ratios * c.alpha
         return jnp.where(before, middle, low), jnp.where(before, high, middle)
 

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.masked import aligned, corrupt, elbo_weight
 from mmgen_jax.diffusion.model import Flow
 from mmgen_jax.diffusion.network import symbols
-from mmgen_jax.diffusion.paths import denoised
 from mmgen_jax.modalities.given import known
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import Array, Batch, Key, Params
@@ -46,12 +46,14 @@ def log_likelihood(
     draws: of e in (1), or of times in (2), which are spread evenly over [0, 1].
 
     Raises:
-        ValueError: `of` is no modality, `steps` is below 1, or `draws` is below 2.
+        ValueError: `of` is no modality, or of real values on the path EDM; `steps` is below 1, or `draws` below 2.
     """
     modality = known(model.modalities, of)
     for field, value, least in (("steps", steps, 1), ("draws", draws, 2)):
         if value < least:
             raise ValueError(f"{field} is {value}, but must be at least {least}")
+    if isinstance(model.path, EDM) and symbols(modality) is None:
+        raise ValueError(f"path is {model.path}, but must end in noise alone at t = 1, as RectifiedFlow() does")
     batch = batch.masked()
     if symbols(modality) is not None:
         found = bounds(model, params, batch, key, of, draws)
@@ -69,7 +71,7 @@ def bits_per_dimension(log_p: Array, modality_shape: tuple[int, ...], levels: in
 
 def seen(model: Flow, batch: Batch, key: Key, of: str, x: Array, t: Array) -> tuple[dict[str, Array], dict[str, Array]]:
     """What the network sees: x at times t [B] for `of`; the others clean where they are present, else noise."""
-    clean, noise = model.standardised(batch.values), model.noise(key, len(batch))
+    clean, noise = model.clean(batch.values), model.noise(key, len(batch))
     values, times = {}, {}
     for name, there in batch.present.items():
         values[name] = jnp.where(aligned(there, clean[name]), clean[name], noise[name])
@@ -86,8 +88,7 @@ def integrated(model: Flow, params: Params, batch: Batch, key: Key, of: str, ste
     def velocity(x: Array, t: Array) -> Array:
         values, times = seen(model, batch, fold_name(key, "others"), of, x, jnp.broadcast_to(t, x.shape[:1]))
         out = model.network.apply({"params": params}, values, times)[of]
-        c = model.path.coefficients(t)
-        return denoised(out, model.path.prediction, x, c).velocity(c)
+        return model.path.understood(out, x, t).velocity(model.path.coefficients(t))
 
     def rates(x: Array, t: Array) -> tuple[Array, Array]:
         u, turned = jax.jvp(lambda x: velocity(x, t), (x,), (probe,))

@@ -21,13 +21,14 @@ import optax
 from flax.core import FrozenDict
 
 from mmgen_jax.diffusion import training
-from mmgen_jax.diffusion.grids import Grid, UniformGrid
+from mmgen_jax.diffusion.edm import EDM
+from mmgen_jax.diffusion.grids import Grid, KarrasGrid, LogSNRGrid, UniformGrid
 from mmgen_jax.diffusion.guidance import Guidance
 from mmgen_jax.diffusion.network import JointTransformer, symbols
 from mmgen_jax.diffusion.objective import FlowMatching, Objective
 from mmgen_jax.diffusion.paths import Path, RectifiedFlow
 from mmgen_jax.diffusion.representation import Representation
-from mmgen_jax.diffusion.samplers import Euler, Heun, Sampler
+from mmgen_jax.diffusion.samplers import Churn, Euler, Heun, Sampler
 from mmgen_jax.diffusion.sampling import integrate
 from mmgen_jax.diffusion.times import Times
 from mmgen_jax.diffusion.weights import Uniform, Weight
@@ -89,22 +90,7 @@ class Flow:
     def __post_init__(self) -> None:
         for field in ("modalities", "weights"):  # frozen mappings, so that a model can be hashed
             object.__setattr__(self, field, FrozenDict(getattr(self, field)))
-        spans, counts = self.objective.spans, self.objective.counts
-        needs = self.representation is not None and self.representation.needs_tokens
-        allowed = {
-            "modalities": (len(self.modalities) > 0, "at least one"),
-            "width": (self.width > 0 and self.width % (2 * self.heads) == 0, f"a multiple of {2 * self.heads}"),
-            "joint": (self.joint >= 0, "at least 0"),
-            "depth": (self.depth >= 0 and self.joint + self.depth > 0, "at least 0, and 1 together with joint"),
-            "steps": (self.steps in counts if counts else self.steps >= 1, f"in {counts}" if counts else "at least 1"),
-            "sampler": (not spans or self.sampler == Euler(), f"Euler() with {self.objective}"),
-            "grid": (not spans or self.grid == UniformGrid(), f"UniformGrid() with {self.objective}"),
-            "times": (not spans or not self.times.tokens, f"without tokens with {self.objective}"),
-            "path": (not spans or self.path.prediction == "velocity", f"of velocities with {self.objective}"),
-            "representation": (not needs or self.times.tokens > 0, "with times.tokens above 0"),
-            "remat": (self.remat is None or self.remat in REMAT, f"None or one of {', '.join(REMAT)}"),
-        }
-        for field, (fits, what) in allowed.items():
+        for field, fits, what in (*self._ranges(), *self._combinations()):
             if not fits:
                 raise ValueError(f"{field} is {getattr(self, field)!r}, but must be {what}")
         for name, weight in self.weights.items():
@@ -114,6 +100,36 @@ class Flow:
                 )
         for name, modality in self.modalities.items():
             require_one_output(name, modality)
+
+    def _ranges(self) -> list[tuple[str, bool, str]]:
+        """(field, whether it is within its range, what that is)."""
+        return [
+            ("modalities", len(self.modalities) > 0, "at least one"),
+            ("width", self.width > 0 and self.width % (2 * self.heads) == 0, f"a multiple of {2 * self.heads}"),
+            ("joint", self.joint >= 0, "at least 0"),
+            ("depth", self.depth >= 0 and self.joint + self.depth > 0, "at least 0, and 1 together with joint"),
+            ("steps", self.steps >= 1, "at least 1"),
+            ("path", hasattr(self.path, "understood"), "of fixed noise levels: RectifiedFlow(), DDPM() or EDM()"),
+            ("remat", self.remat is None or self.remat in REMAT, f"None or one of {', '.join(REMAT)}"),
+        ]
+
+    def _combinations(self) -> list[tuple[str, bool, str]]:
+        """(field, whether it goes with the others, what would)."""
+        objective, levels = self.objective, isinstance(self.path, EDM)
+        spans, counts = objective.spans, objective.counts
+        needs = self.representation is not None and self.representation.needs_tokens
+        ends = isinstance(self.grid, KarrasGrid | LogSNRGrid)
+        return [
+            ("steps", counts is None or self.steps in counts, f"in {counts}"),
+            ("sampler", not spans or self.sampler == Euler(), f"Euler() with {objective}"),
+            ("grid", not spans or self.grid == UniformGrid(), f"UniformGrid() with {objective}"),
+            ("times", not spans or not self.times.tokens, f"without tokens with {objective}"),
+            ("path", not spans or self.path.prediction == "velocity", f"of velocities with {objective}"),
+            ("sampler", levels or not isinstance(self.sampler, Churn), "another than Churn() unless path is EDM()"),
+            ("grid", not levels or ends, "KarrasGrid() or LogSNRGrid() with EDM(), which has no level at t = 1"),
+            ("weighting", not levels or self.weighting == Uniform(), "Uniform() with EDM(), which has its own weight"),
+            ("representation", not needs or self.times.tokens > 0, "with times.tokens above 0"),
+        ]
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -188,6 +204,14 @@ class Flow:
             return x if symbols(self.modalities[name]) is not None else (x - centre) / spread
 
         return {name: of(name, x) for name, x in values.items()}
+
+    def clean(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Values [B, *shape] as the network is shown them at t = 0."""
+        start = self.path.level(jnp.zeros(()))
+        return {
+            name: x if symbols(self.modalities[name]) is not None else self.path.shown(x, start)
+            for name, x in self.standardised(values).items()
+        }
 
     def restored(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """The inverse of `standardised`."""

@@ -8,9 +8,7 @@
     x   = (alpha x_t - sigma v) / R,   eps = (sigma x_t + alpha v) / R,   R = alpha^2 + sigma^2             (6)
 
 Paths: rectified flow (Liu et al. 2023, arXiv:2209.03003), the tables of `schedules.py`, what is learned (`learned.py`),
-and EDM (Karras et al. 2022, arXiv:2206.00364) with
-
-    D(x, s) = c_skip x + c_out F(c_in x, c_noise),  loss weight (s^2 + d^2) / (s d)^2,  d = std of the data   (7)
+and noise levels by themselves (`edm.py`).
 
 A time, its coefficients and what they apply to may be pytrees: `along` maps a path over the times of all modalities.
 """
@@ -28,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.diffusion.schedules import Schedule, alphas_cumprod, betas, require_one_of, zero_terminal_snr
-from mmgen_jax.types import Array, Key
+from mmgen_jax.types import Array
 
 Prediction = Literal["velocity", "noise", "data", "v", "score"]
 Tree = Any  # an array, or a dict of arrays under modality names
@@ -55,11 +53,21 @@ class Coefficients:
 
 
 class Path(Protocol):
-    """`prediction` is what a network of this path predicts where nothing else is said."""
+    """`prediction` is what a network of this path predicts where nothing else is said.
+
+    A path counts its time as it likes, in levels. A `Flow` has one time for all, t from 0 (data) to 1 (noise), which
+    its network is told; the methods below `coefficients` are what a path must have to be a field of it.
+    """
 
     prediction: Prediction
 
-    def coefficients(self, t: Array) -> Coefficients: ...
+    def coefficients(self, level: Array) -> Coefficients: ...
+
+    def level(self, t: Array) -> Array: ...
+    def clock(self, level: Array) -> Array: ...  # t
+    def shown(self, x: Array, level: Array) -> Array: ...  # what the network is given in place of x_t; linear in x
+    def target(self, both: Denoised, level: Array) -> Array: ...  # what it should answer
+    def understood(self, out: Array, x: Array, level: Array) -> Denoised: ...  # what its answer says about x_t = x
 
 
 def along(path: Path, t: Tree) -> Tree:
@@ -130,15 +138,35 @@ def differentiated(values: Callable[[Array], tuple[Array, Array]], t: Array) -> 
     return Coefficients(alpha, sigma, d_alpha, d_sigma)
 
 
-class Checked:
-    """What the paths with a field `prediction` have in common."""
+class Plain:
+    """What the paths have in common whose level is t itself, with networks that predict `prediction` of x_t."""
 
     def __post_init__(self) -> None:
         require_one_of(type(self).__name__, "prediction", self.prediction, get_args(Prediction))
 
+    def level(self, t: Array) -> Array:
+        """t."""
+        return t
+
+    def clock(self, level: Array) -> Array:
+        """t."""
+        return level
+
+    def shown(self, x: Array, level: Array) -> Array:
+        """x_t as it is."""
+        return x
+
+    def target(self, both: Denoised, level: Array) -> Array:
+        """The prediction that says both halves."""
+        return both.to(self.prediction, self.coefficients(level))
+
+    def understood(self, out: Array, x: Array, level: Array) -> Denoised:
+        """Both halves that the prediction `out` says."""
+        return denoised(out, self.prediction, x, self.coefficients(level))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RectifiedFlow(Checked):
+class RectifiedFlow(Plain):
     """The straight line: alpha = 1 - t, sigma = t, so that u = eps - x."""
 
     prediction: Prediction = "velocity"
@@ -150,7 +178,7 @@ class RectifiedFlow(Checked):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DDPM(Checked):
+class DDPM(Plain):
     """A table of `steps` noise levels with alpha^2 + sigma^2 = 1, made continuous.
 
     Index i of the table is the time (i + 1) / steps; the time 0 is data. In between a cubic runs through the points
@@ -211,51 +239,3 @@ class DDPM(Checked):
     def coefficients(self, t: Array) -> Coefficients:
         """Of times of any shape in [0, 1]."""
         return differentiated(self._values, jnp.asarray(t))
-
-
-@flax.struct.dataclass
-class Preconditioning:
-    """What surrounds the network F in equation (7)."""
-
-    c_skip: Array
-    c_out: Array
-    c_in: Array
-    c_noise: Array
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EDM(Checked):
-    """Noise added to data that is not shrunk. The time is sigma itself: from 80 or so down to 0, not 1 to 0.
-
-    data_std: of the data. mean, std: of ln(sigma) in training.
-    """
-
-    data_std: float = 0.5
-    mean: float = -1.2
-    std: float = 1.2
-    prediction: Prediction = "data"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field in ("data_std", "std"):
-            if getattr(self, field) <= 0:
-                raise ValueError(f"EDM: {field} is {getattr(self, field)}, but must be positive")
-
-    def coefficients(self, t: Array) -> Coefficients:
-        """Of noise levels of any shape."""
-        t = jnp.asarray(t)
-        return Coefficients(jnp.ones_like(t), t, jnp.zeros_like(t), jnp.ones_like(t))
-
-    def preconditioning(self, t: Array) -> Preconditioning:
-        """Of noise levels of any shape, above 0."""
-        square = t**2 + self.data_std**2
-        root = jnp.sqrt(square)
-        return Preconditioning(self.data_std**2 / square, t * self.data_std / root, 1 / root, jnp.log(t) / 4)
-
-    def weight(self, t: Array) -> Array:
-        """Of the squared error of the denoised data, equation (7)."""
-        return (t**2 + self.data_std**2) / (t * self.data_std) ** 2
-
-    def sample(self, key: Key, shape: tuple[int, ...], dtype: Any = float) -> Array:
-        """Noise levels to train at, ln(sigma) ~ N(mean, std^2)."""
-        return jnp.exp(self.mean + self.std * jax.random.normal(key, shape, dtype))

@@ -32,7 +32,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from mmgen_jax.diffusion.paths import EDM, Coefficients, Denoised, Path, Tree, along
+from mmgen_jax.diffusion.edm import EDM
+from mmgen_jax.diffusion.paths import Coefficients, Denoised, Path, Tree, along
 from mmgen_jax.diffusion.schedules import require_one_of
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import Array, Key

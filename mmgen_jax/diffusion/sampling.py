@@ -18,7 +18,7 @@ from flax.core import FrozenDict
 from mmgen_jax.diffusion.guidance import Branch
 from mmgen_jax.diffusion.masked import aligned, unmask
 from mmgen_jax.diffusion.network import symbols
-from mmgen_jax.diffusion.paths import Denoised, denoised
+from mmgen_jax.diffusion.paths import Denoised
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import Array, Batch, Key, Params
 
@@ -41,36 +41,28 @@ def integrate(
     given: the names that may be present: what guidance can let the network see or not.
     weak: the parameters of a worse network to be guided away from.
     """
-    batch = batch.masked()
+    batch, path = batch.masked(), model.path
     noise = model.noise(fold_name(key, "start"), len(batch))
-    task = Task(model, wanted, given, params, weak, batch, model.standardised(batch.values), noise)
+    grid = model.grid.times(path, model.steps)
+    levels = path.level(grid)
+    task = Task(model, wanted, given, params, weak, batch, model.clean(batch.values), noise)
     words = {name: noise[name] for name in wanted if symbols(model.modalities[name]) is not None}
-    grid = model.grid.times(model.path, model.steps)
-    first = model.path.coefficients(grid[0]).sigma  # a grid may begin a little below t = 1
+    first = path.coefficients(levels[0]).sigma  # a grid may begin a little below t = 1, and EDM has large noise
     x = {name: first * noise[name] for name in wanted if name not in words}
 
-    def move(carry: tuple[Values, Values, Any], times: tuple[Array, Array, Array]) -> tuple[tuple, None]:
-        (x, words, memory), (t, s, i) = carry, times
-
-        def predict(x: Values, at: Values) -> tuple[Denoised, Values]:
-            out = task.outputs({**x, **words}, {**at, **dict.fromkeys(words, t)}, t - s)
-            halves = {
-                name: denoised(out[name], model.path.prediction, x[name], model.path.coefficients(at[name]))
-                for name in x
-            }
-            both = Denoised(*({name: getattr(half, side) for name, half in halves.items()} for side in SIDES))
-            return both, {name: out[name] for name in words}
-
+    def move(carry: tuple[Values, Values, Any], times: tuple[Array, ...]) -> tuple[tuple, None]:
+        (x, words, memory), (t, s, start, end, i) = carry, times
+        predict = functools.partial(task.predict, words, t, t - s)
         step = jax.random.fold_in(fold_name(key, "steps"), i)
-        starts, ends = (dict.fromkeys(x, time) for time in (t, s))
-        x, memory, logits = model.sampler.step(predict, model.path, x, starts, ends, memory, step)
+        starts, ends = (dict.fromkeys(x, level) for level in (start, end))
+        x, memory, logits = model.sampler.step(predict, path, x, starts, ends, memory, step)
         words = {
             name: unmask(fold_name(step, name), word, logits[name], t, s, symbols(model.modalities[name]))
             for name, word in words.items()
         }
         return (x, words, memory), None
 
-    times = (grid[:-1], grid[1:], jnp.arange(model.steps))
+    times = (grid[:-1], grid[1:], levels[:-1], levels[1:], jnp.arange(model.steps))
     (x, words, _), _ = jax.lax.scan(move, (x, words, model.sampler.start(x)), times)
     made = {**x, **words}
     return model.restored({name: made[name] for name in wanted})
@@ -78,7 +70,7 @@ def integrate(
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is to be made, of what: the arguments of `integrate`, the standardised values of the batch, and noise."""
+    """What is to be made, of what: the arguments of `integrate`, the batch as the network is shown it, and noise."""
 
     model: Any
     wanted: tuple[str, ...]
@@ -88,6 +80,16 @@ class Task:
     batch: Batch
     clean: Values
     noise: Values
+
+    def predict(self, words: Values, t: Array, span: Array, x: Values, levels: Values) -> tuple[Denoised, Values]:
+        """What the network says of x at levels of the path, both halves, and of `words` at t, their logits."""
+        path = self.model.path
+        shown = {name: path.shown(x[name], levels[name]) for name in x}
+        times = {name: path.clock(levels[name]) for name in x} | dict.fromkeys(words, t)
+        out = self.outputs({**shown, **words}, times, span)
+        halves = {name: path.understood(out[name], x[name], levels[name]) for name in x}
+        both = Denoised(*({name: getattr(half, side) for name, half in halves.items()} for side in SIDES))
+        return both, {name: out[name] for name in words}
 
     def outputs(self, state: Values, t: Values, span: Array) -> Values:
         """The guided outputs for the wanted modalities, whose values are `state` at times t (scalars).

@@ -82,7 +82,9 @@ def corrupted(model: Any, clean: Values, noise: Values, key: Key, t: Mapping[str
         time, count = value_times(model.modalities[name], t[name]), symbols(model.modalities[name])
         if count is not None:
             return corrupt(fold_name(key, f"mask/{name}"), x, time, count)
-        return noised(x, noise[name], model.path.coefficients(time))
+        level = model.path.level(time)
+        x = model.path.shown(noised(x, noise[name], model.path.coefficients(level)), level)
+        return jnp.where(time < 1, x, noise[name])  # on every path, as what stands for what is not there
 
     return {name: at(name, x) for name, x in clean.items()}
 
@@ -91,15 +93,15 @@ def targets(model: Any, clean: Values, noise: Values, t: Values) -> Values:
     """What the network should say of real values [B, *shape] on their way to `noise`, by (3)."""
 
     def of(name: str) -> Array:
-        coefficients = model.path.coefficients(value_times(model.modalities[name], t[name]))
-        return Denoised(clean[name], noise[name]).to(model.path.prediction, coefficients)
+        level = model.path.level(value_times(model.modalities[name], t[name]))
+        return model.path.target(Denoised(clean[name], noise[name]), level)
 
     return {name: of(name) for name in real(model)}
 
 
 def weighted(model: Any, error: Array, t: Array) -> Array:
     """(3), [B], of an error [B] or [B, *shape] of values that are at times t, [B, 1, ...] or [B, *shape]."""
-    weight = model.weighting(model.path.coefficients(t), model.path.prediction)
+    weight = model.weighting(model.path.coefficients(model.path.level(t)), model.path.prediction)
     weight = jnp.where(t > 0, weight, 0.0)  # what is clean has nothing to say
     return (weight * aligned(error, t)).reshape(len(t), -1).mean(axis=1)
 
