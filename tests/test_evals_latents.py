@@ -11,10 +11,10 @@ import pytest
 from flax.core import FrozenDict
 
 from mmgen_jax.evals import Latents, probe, sampling
-from mmgen_jax.evals.kmeans import kmeans, nearest
-from mmgen_jax.evals.kmeans import start as first_centres
 from mmgen_jax.evals.latents import SHARED, accuracies, means
 from mmgen_jax.modalities import Label, Vector
+from mmgen_jax.nn.kmeans import kmeans, nearest
+from mmgen_jax.nn.kmeans import start as first_centres
 from mmgen_jax.types import Batch, EvalData
 
 KEY, KINDS = jax.random.key(0), ("probe", "cluster")

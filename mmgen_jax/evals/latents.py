@@ -23,8 +23,8 @@ from jax import lax
 
 from mmgen_jax.evals import probe
 from mmgen_jax.evals.coherence import given_sets
-from mmgen_jax.evals.kmeans import kmeans, nearest
 from mmgen_jax.evals.sampling import batches, choose
+from mmgen_jax.nn.kmeans import kmeans, nearest
 from mmgen_jax.progress import track
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import Array, Batch, EvalData, Key, Model, Params, Variables

@@ -1,0 +1,1 @@
+"""Token transformers: every modality becomes symbols, and one transformer fills in whatever is missing."""
