@@ -1,0 +1,119 @@
+"""Architectures: any shape, zero-initialised blocks, the published filter, and what a critic's value depends on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmgen_jax.gan import DCGAN, GAN, R3GAN, spectral
+from mmgen_jax.gan.networks import r3gan
+from mmgen_jax.gan.relaxed import relaxed, restored, shown
+from mmgen_jax.modalities import Image, Label, Text, Vector
+
+ARCHITECTURES = {"r3gan": R3GAN(blocks=1, growth=2, group=4), "dcgan": DCGAN(growth=2)}
+SHAPES = [(5,), (7, 3), (6, 9, 2), (3, 5, 4, 1)]  # without space, and one to three axes of it
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_any_shape(name, shape):
+    form = ARCHITECTURES[name]
+    generator, critic = form.generator(shape, 4, jnp.float32), form.critic(6, 4, jnp.float32)
+
+    @jax.jit
+    def play(key):
+        code = jax.random.normal(key, (2, 3))
+        x, _ = generator.init_with_output(key, code)
+        values, params = critic.init_with_output(key, x)
+        one = critic.apply(params, x[:1])  # a batch of one
+        moves = jax.grad(lambda x: critic.apply(params, x).sum())(x)
+        return x, values, one, moves
+
+    x, values, one, moves = play(jax.random.key(0))
+    assert x.shape == (2, *shape) and values.shape == (2, 6)
+    np.testing.assert_allclose(one, values[:1], rtol=1e-4, atol=1e-5)
+    assert np.abs(np.asarray(x[0] - x[1])).max() > 1e-3
+    assert (np.asarray(moves) != 0).all()  # every value is looked at
+
+
+def test_a_block_begins_as_nothing():
+    block, x = r3gan.Block(R3GAN(group=4), 8), jax.random.normal(jax.random.key(0), (2, 5, 6, 8))
+    y, params = jax.jit(block.init_with_output)(jax.random.key(1), x)
+    np.testing.assert_array_equal(y, x)
+    kernel = np.asarray(params["params"]["GroupedConv_0"]["kernel"])
+    assert kernel.shape == (4, 36, 4)  # 16 channels inside, in groups of 4
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / 1.04) * 8**-0.25 / 6, rtol=0.1)
+
+
+@pytest.mark.parametrize("space", [(8,), (7, 4), (5, 6, 3)], ids=str)
+def test_sizes_are_changed_by_the_filter_and_its_transpose(space):
+    """Halving is the filter [1, 3, 3, 1] / 8 an axis; doubling is its transpose times 2 an axis, exactly."""
+    half = tuple(-(-n // 2) for n in space)
+    eye = jnp.eye(int(np.prod(space))).reshape(-1, *space, 1)
+    down = np.asarray(r3gan.halved(eye)).reshape(len(eye), -1)
+    back = jnp.eye(down.shape[1]).reshape(-1, *half, 1)
+    up = np.asarray(r3gan.doubled(back, space)).reshape(down.shape[1], -1)
+    np.testing.assert_allclose(up, down.T * 2 ** len(space), atol=1e-6)
+    if len(space) == 1:
+        np.testing.assert_allclose(down[:, 1], np.array([0, 1, 3, 3, 1, 0, 0, 0]) / 8)
+
+
+def test_grouped_convolution_is_one_within_each_group():
+    conv, x = r3gan.GroupedConv(2, 1.0), jax.random.normal(jax.random.key(0), (1, 4, 5, 6))
+    y, params = jax.jit(conv.init_with_output)(jax.random.key(1), x)
+    kernel = params["params"]["kernel"].reshape(3, 3, 3, 2, 2)
+    for g in range(3):
+        part = jax.lax.conv_general_dilated(
+            x[..., 2 * g : 2 * g + 2], kernel[g], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        np.testing.assert_allclose(y[..., 2 * g : 2 * g + 2], part, rtol=1e-4, atol=1e-5)
+
+
+def test_the_published_size():
+    """R3GAN for CIFAR-10: 768 channels at each of four sizes, 96 groups, two blocks; blocks hold 21.3 M numbers."""
+    network = R3GAN(growth=1).generator((32, 32, 3), 768, jnp.float32)
+    params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64)))["params"]
+    blocks = [block for name, block in params.items() if name.startswith("Block")]
+    assert len(blocks) == 8 and blocks[0]["GroupedConv_0"]["kernel"].shape == (96, 9 * 16, 16)
+    sizes = [sum(x.size for x in jax.tree.leaves(block)) for block in blocks]
+    assert set(sizes) == {2 * 768 * 1536 + 1536 + 9 * 16 * 1536 + 1536}
+
+
+def test_spectral_norms_come_to_one_whatever_the_network():
+    params = {"a": {"kernel": jax.random.normal(jax.random.key(0), (3, 3, 4, 5)), "bias": jnp.ones(5)}}
+    us = spectral.vectors(jax.random.key(1), params)
+    for _ in range(50):
+        us = spectral.iterated(params, us)
+    normal = spectral.normalised(params, us)["a"]
+    largest = np.linalg.svd(np.asarray(normal["kernel"]).reshape(36, 5))[1][0]
+    np.testing.assert_allclose(largest, 1, rtol=1e-4)
+    np.testing.assert_array_equal(normal["bias"], 1)
+
+
+def test_examples_as_players_see_them():
+    text, image = Text(4), Image(2, 2, 1)
+    ids = jnp.array([[3, 2, 1, 0]])
+    seen = relaxed(text, ids, 0.2)
+    assert seen.shape == (1, 4, text.ids)
+    np.testing.assert_allclose(seen[0, 0, 3], 0.8 + 0.2 / text.ids, rtol=1e-6)
+    np.testing.assert_array_equal(restored(text, seen), ids)
+    np.testing.assert_allclose(shown(text, jnp.log(seen)), seen, rtol=1e-5)
+    grey = jnp.array([0.0, 0.25, 0.5, 1.0]).reshape(1, 2, 2, 1)
+    np.testing.assert_allclose(relaxed(image, grey, 0.2).ravel(), [-1, -0.5, 0, 1])
+    np.testing.assert_allclose(restored(image, relaxed(image, grey, 0.2)), grey)
+
+
+def test_the_order_of_modalities_changes_nothing():
+    parts = {"label": Label(4, features=4), "vector": Vector(3, features=4)}
+    small = dict(noise=4, private=2, width=8, networks=DCGAN())
+    one, other = (GAN(modalities=dict(items), **small) for items in (parts.items(), reversed(parts.items())))
+    (a, _), (b, _) = (jax.jit(m.init)(jax.random.key(0)) for m in (one, other))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    made = [m.sample({"params": a}, jax.random.key(1), 3) for m in (one, other)]
+    jax.tree.map(np.testing.assert_array_equal, *made)
+
+
+@pytest.mark.parametrize("make", [lambda: R3GAN(blocks=0), lambda: R3GAN(group=0), lambda: DCGAN(growth=0)])
+def test_fields_out_of_range(make):
+    with pytest.raises(ValueError, match="at least 1"):
+        make()
