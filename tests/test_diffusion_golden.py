@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgen_jax.diffusion import grids, masked, schedules, weights
+from mmgen_jax.diffusion import grids, schedules, weights
 from mmgen_jax.diffusion.dpm_solver import DPMSolver
 from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.guidance import Guidance
 from mmgen_jax.diffusion.paths import DDPM, Denoised, RectifiedFlow, convert, denoised, noised
 from mmgen_jax.diffusion.samplers import DDIM, Ancestral, Churn, Euler, Heun, Renoise, sample
+from mmgen_jax.nn import maskgit
 
 KINDS = {"epsilon": "noise", "sample": "data", "v_prediction": "v", "flow_prediction": "velocity"}
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "cosine", "squaredcos_cap_v2": "cosine"}
@@ -345,19 +346,19 @@ def check_flow_order(file, path):
 def check_maskgit(file):
     for key in (k for k in file.arrays if k.startswith("counts_exact.")):
         _, schedule, n, steps = key.split(".")
-        ours = masked.masks_left(int(n[1:]), int(steps[1:]), schedule)
+        ours = maskgit.masks_left(int(n[1:]), int(steps[1:]), schedule)
         np.testing.assert_array_equal(ours, file[key], err_msg=key)
     for name, case in file.cases:
         if not name.startswith("decode."):
             continue
         tokens, steps = jnp.asarray(file[f"{name}/start"]), case["steps"]
-        left = masked.masks_left(tokens.shape[-1], steps, case["schedule"])
+        left = maskgit.masks_left(tokens.shape[-1], steps, case["schedule"])
         temperatures = np.linspace(*case["temperature"], steps)
         assert_close(temperatures, file[f"{name}/temperatures"])
         gumbel = -np.log(-np.log(file[f"{name}/uniform"]))
         for k in range(steps):
             ids, logits = jnp.asarray(file[f"{name}/ids"][k]), jnp.asarray(file[f"{name}/logits"][k])
-            tokens = masked.keep_confident(
+            tokens = maskgit.keep_confident(
                 tokens, ids, logits, gumbel[k], left[k], temperatures[k], case["mask_id"]
             )  # fmt: skip
             np.testing.assert_array_equal(tokens, file[f"{name}/tokens"][k], err_msg=f"{name}, step {k}")

@@ -14,6 +14,7 @@ from mmgen_jax.diffusion.dpm_solver import DPMSolver
 from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.paths import DDPM, Denoised, RectifiedFlow, along, denoised
 from mmgen_jax.diffusion.samplers import DDIM, SDE, Ancestral, Churn, Euler, Heun, Renoise, sample
+from mmgen_jax.nn import maskgit
 
 FLOW = RectifiedFlow()
 ANY_PATH = [
@@ -172,8 +173,8 @@ def test_noise_of_a_modality_does_not_depend_on_the_others():
         (lambda: Churn(solver=DPMSolver()), "Churn: solver is DPMSolver.*, but must be one of Euler"),
         (lambda: Churn(low=2.0, high=1.0), "Churn: low is 2.0, but must not be above high = 1.0"),
         (lambda: run(Churn(), FLOW, jnp.ones(3), grids.uniform(2)), "Churn: path is RectifiedFlow, but must be EDM"),
-        (lambda: masked.masks_left(4, 2, "x"), "masks_left: schedule is 'x', but must be one of cosine, linear"),
-        (lambda: masked.masks_left(4, 0), "masks_left: steps is 0, but must be at least 1"),
+        (lambda: maskgit.masks_left(4, 2, "x"), "masks_left: schedule is 'x', but must be one of cosine, linear"),
+        (lambda: maskgit.masks_left(4, 0), "masks_left: steps is 0, but must be at least 1"),
     ],
 )
 def test_bad_fields_are_refused_in_one_sentence(make, message):
@@ -251,12 +252,12 @@ def test_temperature_zero_takes_the_most_probable():
 def test_maskgit_fills_the_masks_and_nothing_else():
     tokens = jax.random.randint(jax.random.key(0), (6, 16), 0, 5)
     start = jnp.where(jax.random.uniform(jax.random.key(1), tokens.shape) < 0.7, 5, tokens).at[0].set(tokens[0])
-    out = masked.decode(jax.random.key(2), lambda x: jax.nn.one_hot(x, 5), start, 6, 5)
+    out = maskgit.decode(jax.random.key(2), lambda x: jax.nn.one_hot(x, 5), start, 6, 5)
     assert ((out >= 0) & (out < 5)).all() and out.dtype == start.dtype
     np.testing.assert_array_equal(out[start != 5], start[start != 5])
 
 
 def test_maskgit_masks_left():
-    assert list(masked.masks_left(256, 8)) == [251, 236, 212, 181, 142, 97, 49, 0]
-    assert list(masked.masks_left(256, 12)) == [253, 247, 236, 221, 203, 181, 155, 128, 97, 66, 33, 0]
-    assert list(masked.masks_left(20, 10, "linear")) == [18, 16, 14, 12, 10, 8, 6, 4, 2, 0]
+    assert list(maskgit.masks_left(256, 8)) == [251, 236, 212, 181, 142, 97, 49, 0]
+    assert list(maskgit.masks_left(256, 12)) == [253, 247, 236, 221, 203, 181, 155, 128, 97, 66, 33, 0]
+    assert list(maskgit.masks_left(20, 10, "linear")) == [18, 16, 14, 12, 10, 8, 6, 4, 2, 0]
