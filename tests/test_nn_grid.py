@@ -50,6 +50,14 @@ def test_a_vae_with_a_grid_for_its_code(modality, grid):
     assert made.shape == (2, *m.shape) and np.ptp(made[0] - made[1]) > 0
 
 
+def test_a_folded_grid_is_smaller_by_the_fold_and_back():
+    """9 x 7 pixels become 5 x 4 cells, and one halving makes 3 x 2 of them; parts=1 leaves the scales out."""
+    encoder, decoder = GridEncoder(2, **SMALL, fold=2, parts=1, outputs=12), GridDecoder((9, 7, 3), **SMALL, fold=2)
+    code = jax.jit(encoder.init_with_output)(jax.random.key(0), jnp.ones((2, 9, 7, 3)))[0]
+    assert code.shape == (2, 3 * 2 * 2)
+    assert jax.jit(decoder.init_with_output)(jax.random.key(1), code)[0].shape == (2, 9, 7, 3)
+
+
 def test_codes_that_do_not_fit_a_grid_are_refused():
     x, key = jnp.zeros((1, 8, 8, 1)), jax.random.key(0)
     with pytest.raises(ValueError, match=r"the code has 16 numbers, but a grid of \(4, 4, 2\) has 32"):

@@ -24,33 +24,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mmgen_jax.modalities.likelihoods import Categorical
+from mmgen_jax.modalities.places import place_vectors, places, symbols
 from mmgen_jax.nn.dit import DiTBlock, JointBlock, Modulation, Stack, TimeEmbed, modulated
 from mmgen_jax.nn.rope import tables
 from mmgen_jax.types import Array, Modality
-
-AXES = ("second", "row", "column", "index")
-PER_SECOND = 25.0  # of positions: frames of a film are then about as far apart as rows of pixels
-
-
-def symbols(modality: Modality) -> int | None:
-    """The number of symbols of a discrete modality, None for real values. The symbol of that number is the mask."""
-    likelihood = modality.likelihood
-    return likelihood.classes if isinstance(likelihood, Categorical) else None
-
-
-def places(modality: Modality) -> np.ndarray:
-    """The positions of the tokens on all of `AXES`, [T, 4]; 0 on those that the modality does not have."""
-    own = modality.positions()
-    placed = np.zeros((len(own), len(AXES)))
-    for column, axis in enumerate(modality.axes):
-        placed[:, AXES.index(axis)] = own[:, column] * (PER_SECOND if axis == "second" else 1.0)
-    return placed
-
-
-def place_vectors(modality: Modality, width: int) -> np.ndarray:
-    """The cosines and sines of equation (1), [T, width] float64."""
-    return np.concatenate(tables(places(modality), width), axis=-1)
 
 
 def value_times(modality: Modality, t: Array) -> Array:

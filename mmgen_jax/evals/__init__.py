@@ -1,5 +1,6 @@
 """What measures a model: frozen dataclasses, called as `evaluator(model, variables, data, key) -> {name: value}`."""
 
+from mmgen_jax.evals.codes import Codes
 from mmgen_jax.evals.coherence import Coherence
 from mmgen_jax.evals.distances import Distances
 from mmgen_jax.evals.facts import Facts
@@ -8,4 +9,14 @@ from mmgen_jax.evals.latents import Latents
 from mmgen_jax.evals.reconstruction import Reconstruction
 from mmgen_jax.evals.words import Words
 
-__all__ = ["Classifier", "Coherence", "Distances", "Facts", "Latents", "RandomFeatures", "Reconstruction", "Words"]
+__all__ = [
+    "Classifier",
+    "Codes",
+    "Coherence",
+    "Distances",
+    "Facts",
+    "Latents",
+    "RandomFeatures",
+    "Reconstruction",
+    "Words",
+]
