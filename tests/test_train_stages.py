@@ -129,6 +129,23 @@ def test_a_run_that_cannot_be_built_on_is_refused(first, tmp_path):
         load_variables(tmp_path / "empty", Net())
 
 
+def test_a_run_that_cannot_be_built_on_leaves_nothing_behind(first, tmp_path):
+    """Else the new run directory would be of an experiment that never began, and refuse the one that is right."""
+    for wrong in (tmp_path / "nowhere", broken_copy(first[0], tmp_path / "broken")):
+        with pytest.raises((ValueError, OSError), match=str(wrong)):
+            fit(second(wrong), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    assert int(fit(second(first[0], steps=3), tmp_path / "run").step) == 3
+
+
+def broken_copy(run, to):
+    """Of a run, with all checkpoints damaged."""
+    shutil.copytree(run, to)
+    for manifest in (to / "checkpoints").glob("*/_CHECKPOINT_METADATA"):
+        manifest.write_text("{")
+    return to
+
+
 def test_an_experiment_names_a_run_for_each_first_stage():
     with pytest.raises(ValueError, match=r"first names runs for \[\], but the model builds on \['x'\]"):
         experiment(model=Second())

@@ -32,7 +32,7 @@ from mmgen_jax.train.feed import feeds, is_due, prefetch
 from mmgen_jax.train.log import Log
 from mmgen_jax.train.mesh import put_everywhere, stacked_rows
 from mmgen_jax.train.record import write_evaluation
-from mmgen_jax.train.stages import begun, prepared
+from mmgen_jax.train.stages import begun, first_variables, prepared
 from mmgen_jax.train.step import Steps, make_steps, partitioned, per_device
 from mmgen_jax.types import Batch, EvalData, Metrics, Modality, Source, Stats, TrainState, Variables
 
@@ -46,8 +46,9 @@ def fit(experiment: Experiment, workdir: str | Path) -> TrainState:
     In `workdir`: config.json, checkpoints/, metrics.jsonl, tensorboard/, evaluation.json, judges/.
 
     Raises:
-        ValueError: these devices do not suit the experiment, or `workdir` is of another one: nothing is written then.
-            Or a run of `experiment.first` cannot be read.
+        ValueError: these devices do not suit the experiment, `workdir` is of another one, or a run of
+            `experiment.first` cannot be read: nothing is written then.
+        OSError: all checkpoints in `workdir`, or in a run of `experiment.first`, are damaged.
         Interrupted: SIGTERM or Ctrl-C; the state is saved and the same call goes on from there.
         FloatingPointError: a metric is not finite; the message has the step. That state is not saved.
     """
@@ -56,20 +57,29 @@ def fit(experiment: Experiment, workdir: str | Path) -> TrainState:
     tx = experiment.optimizer.make(experiment.steps)
     if experiment.per_device and (mesh.shape["fsdp"] > 1 or mesh.shape["model"] > 1):
         raise ValueError("per_device keeps the whole state on every device, so mesh.fsdp and mesh.model must be 1")
-    workdir = claim(Path(workdir).absolute(), experiment)
-    keep_compiled_programs()
+    workdir = Path(workdir).absolute()
     checkpoints = Checkpoints(workdir / "checkpoints", experiment.keep, experiment.best)
+    trained = {} if checkpoints.steps else first_variables(experiment)
+    claim(workdir, experiment)
+    keep_compiled_programs()
     with fall_together(Interrupted, FloatingPointError), checkpoints:
-        state = restore_or_create(experiment, tx, stacked.mesh, checkpoints)
+        state = restore_or_create(experiment, tx, stacked.mesh, checkpoints, trained)
         if int(state.step) < experiment.steps:
             state = train(experiment, tx, state, stacked, workdir, checkpoints)
     return state
 
 
 def restore_or_create(
-    experiment: Experiment, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, checkpoints: Checkpoints
+    experiment: Experiment,
+    tx: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    checkpoints: Checkpoints,
+    trained: Mapping[str, Variables],
 ) -> TrainState:
-    """The state to start from. Shapes first: arrays are made, or read, on the devices where they will stay."""
+    """The state to start from. Shapes first: arrays are made, or read, on the devices where they will stay.
+
+    trained: what a fresh state is begun with.
+    """
     # Jitted inside as well: traced once for the shapes and the program.
     create = jax.jit(partial(TrainState.create, experiment.model, tx, ema=experiment.optimizer.ema > 0))
     key = step_key(experiment.seed, "init", 0)
@@ -81,7 +91,7 @@ def restore_or_create(
         return restored
     # Run once and made of many small programs for random numbers: quick to compile is what counts.
     program = jax.jit(create, out_shardings=shardings, compiler_options={"xla_backend_optimization_level": 0})
-    return begun(experiment, program(key))
+    return begun(experiment, program(key), trained)
 
 
 def train(

@@ -8,6 +8,7 @@ Models that build on no others (see `types.SecondStage`) begin as they are, and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,21 +20,22 @@ from mmgen_jax.data.loader import gather, order
 from mmgen_jax.progress import track
 from mmgen_jax.run import load_variables
 from mmgen_jax.train.distributed import to_host
-from mmgen_jax.types import Batch, Model, Stats, TrainState
+from mmgen_jax.types import Batch, Model, Stats, TrainState, Variables
 
 SEEN = 1_000  # examples of the training set that `begin` sees at most
 PART = 128  # examples in one call of `prepare`
 
 
-def begun(experiment: Experiment, state: TrainState) -> TrainState:
-    """A fresh state, with what the model takes over from the runs `experiment.first`.
+def first_variables(experiment: Experiment) -> dict[str, Variables]:
+    """What the runs `experiment.first` have learned. Raises ValueError or OSError if one of them cannot be read."""
+    return {name: load_variables(run, experiment.model.first[name]) for name, run in experiment.first.items()}
 
-    Raises ValueError or OSError if one of these cannot be read.
-    """
-    if not experiment.first:
+
+def begun(experiment: Experiment, state: TrainState, trained: Mapping[str, Variables]) -> TrainState:
+    """A fresh state, with what the model takes over from its `first_variables`, if it has any."""
+    if not trained:
         return state
     model, source = experiment.model, experiment.data.source("train")
-    trained = {name: load_variables(run, model.first[name]) for name, run in experiment.first.items()}
     # Drawn, rather than the first: splits are often sorted by class.
     some = order(len(source), experiment.seed, 0, min(SEEN, len(source)))
     stats = model.begin(to_host(state.stats), trained, Batch(*gather(source, model.modalities, some)))
