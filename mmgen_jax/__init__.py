@@ -1,6 +1,6 @@
 """Multimodal generation in JAX: any modalities from any others, four families, one training loop."""
 
-from mmgen_jax import data, diffusion, evals, gan, vae
+from mmgen_jax import data, diffusion, evals, gan, tokens, vae
 from mmgen_jax.config import Experiment, load_experiment
 from mmgen_jax.diffusion import Flow, LatentFlow
 from mmgen_jax.gan import GAN
@@ -21,6 +21,7 @@ from mmgen_jax.modalities import (
     Wordlist,
 )
 from mmgen_jax.run import load_run
+from mmgen_jax.tokens import Tokenizer, Tokens
 from mmgen_jax.train.loop import fit
 from mmgen_jax.train.mesh import Mesh
 from mmgen_jax.train.optimizer import Optimizer
@@ -49,6 +50,8 @@ __all__ = [
     "Optimizer",
     "Players",
     "Text",
+    "Tokenizer",
+    "Tokens",
     "TrainState",
     "VAE",
     "Vector",
@@ -61,5 +64,6 @@ __all__ = [
     "gan",
     "load_experiment",
     "load_run",
+    "tokens",
     "vae",
 ]

@@ -58,12 +58,14 @@ def tables(positions: np.ndarray, width: int, theta: float = 10_000.0) -> tuple[
 
 
 def rotate(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Array:
-    """Equation (4) for x [B, T, H, d] with tables [T, d / 2], computed in float32 or better, in the type of x.
+    """Equation (4) for x [B, T, H, d], computed in float32 or better, in the type of x.
+
+    cos, sin: tables [T, d / 2], or [B, T, d / 2] where every example has positions of its own.
 
     interleaved: pairs are neighbours (x_0, x_1), (x_2, x_3), ...; else they are the two halves, (x_i, x_{i + d/2}).
     """
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    cos, sin = (jnp.asarray(table, wide)[None, :, None] for table in (cos, sin))
+    cos, sin = (jnp.asarray(t, wide).reshape(-1, x.shape[1], 1, t.shape[-1]) for t in (cos, sin))
     if interleaved:
         a, b = x[..., ::2].astype(wide), x[..., 1::2].astype(wide)
     else:
