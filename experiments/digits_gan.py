@@ -12,7 +12,7 @@ from mmgen_jax.data.builders.facts import DIGITS, VOCABULARY
 from mmgen_jax.nn.motion import MovingPicture
 
 clip = (8, 32, 32, 1)
-PRIVATE = 8  # numbers that say what is of one modality only; those of a clip where it starts, never what it shows
+OWN = 8  # numbers that say what is of one modality only; those of a clip where it starts, never what it shows
 modalities = {
     "image": mm.Image(28, 28, 1, fold=2),
     "video": mm.Video(*clip, fps=8, fold=2, features=16),
@@ -26,11 +26,11 @@ experiment = mm.Experiment(
     model=mm.GAN(
         modalities=modalities,
         noise=24,
-        private=PRIVATE,
+        own=OWN,
         width=128,
-        penalties=(mm.gan.R1(gamma=0.3, sigma=0.05), mm.gan.R2(gamma=0.3, sigma=0.05)),
+        penalties=(mm.gan.R1(gamma=0.3, sigma=0.05, every=4), mm.gan.R2(gamma=0.3, sigma=0.05, every=4)),
         networks=mm.gan.DCGAN(),
-        decoders={"video": MovingPicture(clip, motion=PRIVATE, fold=2, reach=0.3)},
+        decoders={"video": MovingPicture(clip, motion=OWN, fold=2, reach=0.3)},
         weights={"joint": 2.0},
     ),
     data=mm.data.Digits(),

@@ -18,7 +18,7 @@ from mmgen_jax.train.players import Players
 from mmgen_jax.types import Batch, TrainState
 
 MODALITIES = {"label": Label(4, features=4), "vector": Vector(3, features=4)}
-SMALL = GAN(modalities=MODALITIES, noise=4, private=2, width=8, networks=DCGAN())
+SMALL = GAN(modalities=MODALITIES, noise=4, own=2, width=8, networks=DCGAN())
 BATCH = random_batch(MODALITIES, 8, present=0.8)
 KEY = jax.random.key(1)
 

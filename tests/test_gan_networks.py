@@ -105,7 +105,7 @@ def test_examples_as_players_see_them():
 
 def test_the_order_of_modalities_changes_nothing():
     parts = {"label": Label(4, features=4), "vector": Vector(3, features=4)}
-    small = dict(noise=4, private=2, width=8, networks=DCGAN())
+    small = dict(noise=4, own=2, width=8, networks=DCGAN())
     one, other = (GAN(modalities=dict(items), **small) for items in (parts.items(), reversed(parts.items())))
     (a, _), (b, _) = (jax.jit(m.init)(jax.random.key(0)) for m in (one, other))
     jax.tree.map(np.testing.assert_array_equal, a, b)

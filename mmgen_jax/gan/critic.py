@@ -41,29 +41,32 @@ class JointCritic(nn.Module):
             self.layers = [nn.Dense(2 * self.width, dtype=self.dtype) for _ in range(2)]
             self.value = nn.Dense(1, dtype=self.dtype)
 
-    def features(self, name: str, x: Array) -> Array:
-        """Equation (1): [B, *relaxed_shape] -> [B, width]."""
-        fold = folds(self.modalities[name])
-        return self.networks[name](space_to_depth(filled(x, fold), fold) if fold else x)
+    def features(self, x: Mapping[str, Array]) -> dict[str, Array]:
+        """Equation (1), were all present: [B, *relaxed_shape] -> [B, width] each."""
 
-    def alone(self, name: str, x: Array) -> Array:
-        """D_m [B] of equation (2)."""
-        return precise(self.values[name](nn.leaky_relu(self.features(name, x), 0.2)))[:, 0]
+        def of(name: str, x: Array) -> Array:
+            fold = folds(self.modalities[name])
+            return self.networks[name](space_to_depth(filled(x, fold), fold) if fold else x)
 
-    def joint(self, x: Mapping[str, Array], present: Mapping[str, Array]) -> Array:
+        return {name: of(name, x[name]) for name in sorted(self.modalities)}
+
+    def joint(self, features: Mapping[str, Array], present: Mapping[str, Array]) -> Array:
         """D [B] of equation (3)."""
-        names = sorted(self.modalities)
-        h = jnp.concatenate([jnp.where(present[n][:, None], self.features(n, x[n]), 0) for n in names], axis=-1)
-        flags = jnp.stack([present[name] for name in names], axis=-1).astype(h.dtype)
-        h = jnp.concatenate([h, flags], axis=-1)
+        parts = [jnp.where(present[name][:, None], f, 0) for name, f in features.items()]
+        flags = jnp.stack([present[name] for name in features], axis=-1).astype(parts[0].dtype)
+        h = jnp.concatenate([*parts, flags], axis=-1)
         for layer in self.layers:
             h = nn.leaky_relu(layer(h), 0.2)
         return precise(self.value(h))[:, 0]
 
+    def judge(self, features: Mapping[str, Array], present: Mapping[str, Array]) -> dict[str, Array]:
+        """Every critic's value [B], by name: (2), and (3) where there are several modalities."""
+        values = {n: precise(self.values[n](nn.leaky_relu(f, 0.2)))[:, 0] for n, f in features.items()}
+        return values | ({JOINT: self.joint(features, present)} if len(features) > 1 else {})
+
     def __call__(self, x: Mapping[str, Array], present: Mapping[str, Array]) -> dict[str, Array]:
-        """Every critic's value [B], by name: what makes the parameters."""
-        values = {name: self.alone(name, x[name]) for name in sorted(self.modalities)}
-        return values | ({JOINT: self.joint(x, present)} if len(self.modalities) > 1 else {})
+        """`judge` of the features of x. All look at the same features, which cost far more than what follows."""
+        return self.judge(self.features(x), present)
 
 
 def precise(x: Array) -> Array:

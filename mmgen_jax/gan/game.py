@@ -15,8 +15,9 @@ Each player's gradient is by its own parameters alone. Both move through one opt
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import flax.struct
 import jax
@@ -27,6 +28,7 @@ from mmgen_jax.gan import spectral
 from mmgen_jax.gan.critic import JOINT
 from mmgen_jax.gan.losses import mean_of
 from mmgen_jax.gan.penalties import taken
+from mmgen_jax.gan.regularizers import LeCam, Moments
 from mmgen_jax.gan.relaxed import relaxed
 from mmgen_jax.rng import fold_name
 from mmgen_jax.train.step import batch_mean
@@ -51,10 +53,6 @@ class Round:
         """The examples that a critic can say something of, bool [B]."""
         made = {name: there & ~self.given[name] for name, there in self.present.items()}
         return jnp.stack(list(made.values())).any(0) if critic == JOINT else made[critic]
-
-    def seen(self, critic: str) -> tuple[Any, Any]:
-        """Of the real and the made examples what a critic sees."""
-        return (self.real, self.fake) if critic == JOINT else (self.real[critic], self.fake[critic])
 
 
 def critic_update(
@@ -92,36 +90,47 @@ def critics_loss(
     model: GAN, weights: Params, stats: Stats, play: Round, key: Key, update: Array
 ) -> tuple[Array, tuple[Stats, Metrics]]:
     """Equation (1) of critics with these weights, the new statistics, and what to log."""
-    total, metrics, moments = jnp.zeros(()), {}, {}
-    for name in model.critics:
-        critic, mean, (x, y) = model.critic(weights, name, play.present), mean_of(play.judged(name)), play.seen(name)
-        real, fake = critic(x), critic(y)
-        per_example = model.loss.critic(real, fake, mean)
-        for i, penalty in enumerate(model.penalties):
-            noise = fold_name(key, f"penalty/{i}/{name}")
-            value = lambda p=penalty, c=critic, x=x, y=y, k=noise: p(c, x, y, k)  # noqa: E731
-            per_example = per_example + taken(penalty, update, value, jnp.zeros_like(real))
-        if model.lecam is not None:
-            per_example = per_example + model.lecam(real, fake, stats["lecam"][name])
-            moments[name] = jax.lax.stop_gradient(model.lecam.update(stats["lecam"][name], mean(real), mean(fake)))
-        total = total + model.weight(name) * mean(per_example)
-        metrics |= {f"margin/{name}": mean(real - fake)}
-        if name == JOINT and model.mismatch:
-            wrong = critic(mismatched(play.real, play.present, fold_name(key, "mismatch")))
-            worse = model.loss.critic(real, wrong, mean)
-            total = total + model.mismatch * batch_mean(worse)
-            metrics |= {"margin/mismatched": batch_mean(real - wrong)}
-    return total, ({**stats, "lecam": moments} if moments else stats, metrics)
+    x, y, judge = play.real, play.fake, model.judge(weights, "judge")
+    features = model.judge(weights, "features")(x)
+    real, fake = judge(features, play.present), model.judge(weights)(y, play.present)
+    terms = {name: model.loss.critic(real[name], fake[name], mean_of(play.judged(name))) for name in real}
+    everything = functools.partial(model.judge(weights), present=play.present)
+    for i, penalty in enumerate(model.penalties):
+        value = functools.partial(penalty, everything, x, y, fold_name(key, f"penalty/{i}"))
+        more = taken(penalty, update, value, jax.tree.map(jnp.zeros_like, real))
+        terms = jax.tree.map(jnp.add, terms, more)
+    if model.lecam is not None:
+        terms = {n: term + model.lecam(real[n], fake[n], stats["lecam"][n]) for n, term in terms.items()}
+        stats = {**stats, "lecam": after(model.lecam, stats["lecam"], play, real, fake)}
+    total = sum((model.weight(n) * mean_of(play.judged(n))(term) for n, term in terms.items()), jnp.zeros(()))
+    metrics = {f"margin/{n}": mean_of(play.judged(n))(real[n] - fake[n]) for n in real}
+    if JOINT in real and model.mismatch:
+        wrong = mismatched(features, play.present, fold_name(key, "mismatch"))
+        worse = model.judge(weights, "joint")(wrong, play.present)
+        total = total + model.mismatch * batch_mean(model.loss.critic(real[JOINT], worse))
+        metrics |= {"margin/mismatched": batch_mean(real[JOINT] - worse)}
+    return total, (stats, metrics)
+
+
+def after(lecam: LeCam, moments: dict[str, Moments], play: Round, real: Relaxed, fake: Relaxed) -> dict[str, Moments]:
+    """The running means of every critic's values after a batch of them."""
+
+    def of(name: str) -> Moments:
+        mean = mean_of(play.judged(name))
+        return lecam.update(moments[name], mean(real[name]), mean(fake[name]))
+
+    return jax.lax.stop_gradient({name: of(name) for name in moments})
 
 
 def generator_loss(model: GAN, weights: Params, play: Round) -> tuple[Array, Metrics]:
     """Equation (2) by critics with these weights, and each one's part in it."""
+    real, fake = (model.judge(weights)(x, play.present) for x in (play.real, play.fake))
     parts = {}
-    for name in model.critics:
-        critic, mean, (x, y) = model.critic(weights, name, play.present), mean_of(play.judged(name)), play.seen(name)
-        parts[f"generator/{name}"] = mean(model.loss.generator(critic(x), critic(y), mean))
-    weighed = [model.weight(name) * part for name, part in zip(model.critics, parts.values(), strict=True)]
-    return sum(weighed, jnp.zeros(())), parts if len(parts) > 1 else {}
+    for name in real:
+        mean = mean_of(play.judged(name))
+        parts[name] = mean(model.loss.generator(real[name], fake[name], mean))
+    total = sum((model.weight(name) * part for name, part in parts.items()), jnp.zeros(()))
+    return total, {f"generator/{name}": part for name, part in parts.items()} if len(parts) > 1 else {}
 
 
 def played(model: GAN, params: Params, batch: Batch, key: Key) -> Round:
@@ -147,7 +156,7 @@ def draw_given(key: Key, present: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def mismatched(x: Relaxed, present: Mapping[str, Array], key: Key) -> Relaxed:
-    """Examples of which at least one part, and not all, are those of the example before.
+    """Examples, or features of their parts [B, ...], some parts of which, but not all, are those of the one before.
 
     Where that one has no such part, the example keeps its own.
     """

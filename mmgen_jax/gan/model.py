@@ -40,7 +40,7 @@ class GAN:
     Attributes:
         modalities: what is modelled, by name; their order changes nothing. The widths of networks are their `features`.
         noise: numbers that say what all modalities share.
-        private: numbers, for each modality, that say what is its own.
+        own: numbers, for each modality, that say what is its own.
         width: of the code that all are made of, of the condition tokens, and of what critics see in a modality.
         loss: what the players minimise, such as `RpGAN()` or `Hinge()`.
         penalties: terms of the critics' loss, such as `R1(gamma=1.0)`; for each critic by itself.
@@ -60,7 +60,7 @@ class GAN:
 
     modalities: Mapping[str, Modality]
     noise: int = 64
-    private: int = 16
+    own: int = 16
     width: int = 128
     loss: Loss = RpGAN()
     penalties: tuple[Penalty, ...] = (R1(), R2())
@@ -79,7 +79,7 @@ class GAN:
             object.__setattr__(self, field, FrozenDict(getattr(self, field)))
         allowed = {
             "modalities": (len(self.modalities) > 0 and JOINT not in self.modalities, f"at least one, none {JOINT!r}"),
-            **{name: (getattr(self, name) >= 1, "at least 1") for name in ("noise", "private", "width")},
+            **{name: (getattr(self, name) >= 1, "at least 1") for name in ("noise", "own", "width")},
             "critic_steps": (self.critic_steps >= 1, "at least 1"),
             "mismatch": (self.mismatch >= 0, "at least 0"),
             "smoothing": (0 <= self.smoothing < 1, "in [0, 1)"),
@@ -123,7 +123,7 @@ class GAN:
         there = {name: jax.ShapeDtypeStruct((1,), jnp.bool_) for name in self.modalities}
         values = {name: jax.ShapeDtypeStruct((1, *m.shape), m.dtype) for name, m in self.modalities.items()}
         seen = {n: jax.ShapeDtypeStruct((1, *relaxed_shape(m)), jnp.float32) for n, m in self.modalities.items()}
-        noise = jax.eval_shape(lambda: draw_noise(key, 1, self.modalities, self.noise, self.private))
+        noise = jax.eval_shape(lambda: draw_noise(key, 1, self.modalities, self.noise, self.own))
         params = {
             "generator": self.generator_network.lazy_init(fold_name(key, "generator"), noise, values, there)["params"],
             "critic": self.critic_network.lazy_init(fold_name(key, "critic"), seen, there)["params"],
@@ -159,16 +159,13 @@ class GAN:
 
     def made(self, params: Params, key: Key, given: Batch) -> dict[str, Array]:
         """All modalities, as a critic sees them, of the generator's parameters and a batch of what is given, masked."""
-        noise = draw_noise(key, len(given), self.modalities, self.noise, self.private)
+        noise = draw_noise(key, len(given), self.modalities, self.noise, self.own)
         out = self.generator_network.apply({"params": params}, noise, given.values, given.present)
         return {name: shown(self.modalities[name], y) for name, y in out.items()}
 
-    def critic(self, weights: Params, name: str, present: Mapping[str, Array]) -> Callable[[Any], Array]:
-        """One of `critics` with these weights (see `used`): what it sees of relaxed examples -> its values [B]."""
-        apply = functools.partial(self.critic_network.apply, {"params": weights})
-        if name == JOINT:
-            return lambda x: apply(x, present, method="joint")
-        return lambda x: apply(name, x, method="alone")
+    def judge(self, weights: Params, method: str = "__call__") -> Callable[..., Any]:
+        """The critics with these weights (see `used`): all of `JointCritic`, or one of its methods."""
+        return functools.partial(self.critic_network.apply, {"params": weights}, method=method)
 
     def used(self, player: str, params: Params, stats: Stats) -> Params:
         """What a player's networks are applied to: its parameters, or these over their spectral norms."""

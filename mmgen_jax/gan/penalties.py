@@ -32,15 +32,17 @@ from mmgen_jax.train.step import batch_mean
 from mmgen_jax.types import Array, Key
 
 Example = Any  # an array [B, ...] or a tree of them
-Critic = Callable[[Example], Array]  # -> [B], each row of its own example
+# -> [B], each row of its own example; or {name: [B]}, the values of several critics: one named like a part of an
+# example, which then is a dict, depends on that part alone.
+Critic = Callable[[Example], Any]
 
 
 class Penalty(Protocol):
-    """A term [B] of the critic's loss, taken every `every` updates."""
+    """A term of the critic's loss, like its values [B], taken every `every` updates."""
 
     every: int
 
-    def __call__(self, critic: Critic, real: Example, fake: Example, key: Key) -> Array: ...
+    def __call__(self, critic: Critic, real: Example, fake: Example, key: Key) -> Any: ...
 
 
 @flax.struct.dataclass
@@ -89,12 +91,13 @@ class GradientPenalty:
     def size(self, n: Array) -> Array:
         raise NotImplementedError
 
-    def __call__(self, critic: Critic, real: Example, fake: Example, noise: Noise | Key) -> Array:
-        """The penalty [B]; `noise` is a key, or the random numbers themselves."""
+    def __call__(self, critic: Critic, real: Example, fake: Example, noise: Noise | Key) -> Any:
+        """The penalty, like the critic's values [B]; `noise` is a key, or the random numbers themselves."""
         if not isinstance(noise, Noise):
             noise = Noise.draw(noise, real)
         p = jax.lax.stop_gradient(self.points(real, fake, noise))
-        return self.size(slope(critic, p, noise.e, self.sigma) if self.sigma else gradient(critic, p))
+        n = slope(critic, p, noise.e, self.sigma) if self.sigma else gradient(critic, p)
+        return jax.tree.map(self.size, n)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,15 +180,28 @@ class MAGP(GradientPenalty):
         return self.weight * n**3
 
 
-def gradient(critic: Critic, x: Example) -> Array:
-    """|grad D(x)|^2 [B]."""
-    return squares(jax.grad(lambda p: critic(p).sum())(precise(x)))
+def gradient(critic: Critic, x: Example) -> Any:
+    """|grad D(x)|^2, like the critic's values."""
+    values, pull = jax.vjp(critic, precise(x))
+    if not isinstance(values, dict):
+        return squares(*pull(jnp.ones_like(values)))
+    # The gradients of all critics of one part stand side by side, so that one pull serves them all.
+    sums = {name: squares(*pull(_only(values, (name,)))) for name in values if name not in x}
+    if parts := tuple(name for name in values if name in x):
+        (side_by_side,) = pull(_only(values, parts))
+        sums |= {name: squares(side_by_side[name]) for name in parts}
+    return sums
 
 
-def slope(critic: Critic, x: Example, e: Example, sigma: float) -> Array:
-    """Equation (7) [B]."""
+def _only(values: dict[str, Array], names: tuple[str, ...]) -> dict[str, Array]:
+    """Ones for the values of these names, zeros for the others."""
+    return {name: jnp.full_like(value, name in names) for name, value in values.items()}
+
+
+def slope(critic: Critic, x: Example, e: Example, sigma: float) -> Any:
+    """Equation (7), like the critic's values."""
     moved = jax.tree.map(lambda p, d: p + sigma * d, precise(x), e)
-    return ((critic(moved) - critic(precise(x))) / sigma) ** 2
+    return jax.tree.map(lambda up, at: ((up - at) / sigma) ** 2, critic(moved), critic(precise(x)))
 
 
 def between(real: Example, fake: Example, u: Array) -> Example:
@@ -222,8 +238,9 @@ def precise(x: Example) -> Example:
     return jax.tree.map(lambda p: p.astype(jnp.promote_types(p.dtype, jnp.float32)), x)
 
 
-def taken(penalty: Penalty, update: Array, value: Callable[[], Array], nothing: Array) -> Array:
-    """`value()` [B] as it counts at that `update`: `every` times at the lazy ones, `nothing` (zeros [B]) between."""
+def taken(penalty: Penalty, update: Array, value: Callable[[], Any], nothing: Any) -> Any:
+    """`value()` as it counts at that `update`: `every` times at the lazy ones, `nothing` (zeros like it) between."""
     if penalty.every == 1:
         return value()
-    return jax.lax.cond(update % penalty.every == 0, lambda: penalty.every * value(), lambda: nothing)
+    often = lambda: jax.tree.map(lambda x: penalty.every * x, value())  # noqa: E731
+    return jax.lax.cond(update % penalty.every == 0, often, lambda: nothing)

@@ -78,10 +78,13 @@ class Balanced:
     fake: float = 10.0
     every: int = 1
 
-    def __call__(self, critic: Critic, real: Example, fake: Example, key: Key) -> Array:
+    def __call__(self, critic: Critic, real: Example, fake: Example, key: Key) -> Any:
         keys, fake = jax.random.split(key), jax.lax.stop_gradient(fake)
-        moved = [(critic(x) - critic(self.augment(k, x))) ** 2 for k, x in zip(keys, (real, fake), strict=True)]
-        return self.real * moved[0] + self.fake * moved[1]
+        before, after = zip(
+            *((critic(x), critic(self.augment(k, x))) for k, x in zip(keys, (real, fake), strict=True)), strict=True
+        )
+        squared = [jax.tree.map(lambda a, b: (a - b) ** 2, a, b) for a, b in zip(before, after, strict=True)]
+        return jax.tree.map(lambda x, y: self.real * x + self.fake * y, *squared)
 
 
 def near(made: Critic, x: Example, y: Example, weight: float) -> Array:
