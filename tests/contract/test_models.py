@@ -14,6 +14,7 @@ from vae_cases import random_batch
 from mmgen_jax import vae
 from mmgen_jax.diffusion import Flow, LatentFlow
 from mmgen_jax.modalities import Image, Text, Vector
+from mmgen_jax.tokens import FSQ, Tokenizer, Tokens
 from mmgen_jax.types import Batch, TrainState
 
 MODALITIES = {
@@ -21,6 +22,8 @@ MODALITIES = {
     "text": Text(6, features=8),
     "vector": Vector(3, features=8),
 }
+REAL = {name: MODALITIES[name] for name in ("image", "vector")}
+TOKENIZER = Tokenizer(modalities=REAL, cells={"image": (3, 2), "vector": (2,)}, quantizer=FSQ((5, 5)))
 MODELS = {
     "mvtcae": vae.VAE(modalities=MODALITIES, latent=5, private={"image": 2}),
     "mopoe": vae.VAE(modalities=MODALITIES, latent=5, private={"image": 2}, objective=vae.MoPoE()),
@@ -35,6 +38,7 @@ MODELS = {
         flow=Flow(modalities=MODALITIES | {"vector": Vector(5)}, width=16, joint=0, depth=1, heads=2, steps=2),
         first={"vector": vae.VAE(modalities={"vector": MODALITIES["vector"]}, latent=5)},
     ),
+    "tokens": Tokens(modalities=MODALITIES, first=dict.fromkeys(REAL, TOKENIZER), width=16, depth=1, heads=2),
 }
 TX = optax.sgd(1e-3)
 
@@ -90,8 +94,8 @@ def only_vector(model):
     """The same with one small modality: without jit every operation is compiled alone, and it has enough of them."""
     if isinstance(model, LatentFlow):
         return dataclasses.replace(model, flow=only_vector(model.flow))
-    private = {n: size for n, size in getattr(model, "private", {}).items() if n == "vector"}
-    fields = {"private": private} if hasattr(model, "private") else {}
+    by_name = [field for field in ("private", "first") if hasattr(model, field)]
+    fields = {f: {n: part for n, part in getattr(model, f).items() if n == "vector"} for f in by_name}
     return dataclasses.replace(model, modalities={"vector": model.modalities["vector"]}, **fields)
 
 
