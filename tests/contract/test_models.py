@@ -13,6 +13,7 @@ from vae_cases import random_batch
 
 from mmgen_jax import vae
 from mmgen_jax.diffusion import Flow, LatentFlow
+from mmgen_jax.gan import DCGAN, GAN
 from mmgen_jax.modalities import Image, Text, Vector
 from mmgen_jax.tokens import FSQ, Tokenizer, Tokens
 from mmgen_jax.types import Batch, TrainState
@@ -38,6 +39,7 @@ MODELS = {
         flow=Flow(modalities=MODALITIES | {"vector": Vector(5)}, width=16, joint=0, depth=1, heads=2, steps=2),
         first={"vector": vae.VAE(modalities={"vector": MODALITIES["vector"]}, latent=5)},
     ),
+    "gan": GAN(modalities=MODALITIES, noise=4, own=2, width=16, networks=DCGAN()),
     "tokens": Tokens(modalities=MODALITIES, first=dict.fromkeys(REAL, TOKENIZER), width=16, depth=1, heads=2),
 }
 TX = optax.sgd(1e-3)
@@ -72,7 +74,8 @@ def test_fifty_steps_lower_the_loss_and_are_traced_once(name):
     for i in range(50):
         state, metrics = step(state, jax.random.fold_in(jax.random.key(1), i))
         curve.append(float(metrics["loss"]))
-    assert np.isfinite(curve).all() and np.mean(curve[-5:]) < np.mean(curve[:5]) - 1
+    least = 0.1 if isinstance(model, GAN) else 1  # of a game it is the critics' loss, which the generator raises again
+    assert np.isfinite(curve).all() and np.mean(curve[-5:]) < np.mean(curve[:5]) - least
     assert len(traces) == 1 and int(state.step) == 50
 
 
