@@ -1,6 +1,7 @@
-"""Diffusion transformers: how fast they sample, compile and train, and what they need.
+"""Transformers: how fast they sample, compile and train, and what they need.
 
     python benchmarks/sampling.py samplers                     images a second of `Flow`, by sampler and steps
+    python benchmarks/sampling.py tokens --lengths 64 256      tokens a second of `Tokens`, with caches and without
     python benchmarks/sampling.py sizes --names S B L XL       DiT: trace, lower, compile, steps, MFU
     python benchmarks/sampling.py remat --names S              memory of a training step, by what its gradient keeps
     python benchmarks/sampling.py masks --names S              attention with its gradient, with and without a mask
@@ -56,6 +57,31 @@ def samplers(options: argparse.Namespace) -> dict[str, Any]:
             first, *seconds = (timed(functools.partial(one.sample, {"params": params}, k, options.batch)) for k in keys)
             rate = options.batch / statistics.median(seconds)
             rows[f"{name}, {steps} steps"] = {"first_seconds": round(first, 2), "images_per_second": round(rate, 2)}
+    return rows
+
+
+def tokens(options: argparse.Namespace) -> dict[str, Any]:
+    """Tokens a second from an untrained `Tokens`: the last quarter of so many tokens, given the first three."""
+    ways = {"filled in 12 steps": mm.tokens.MaskGIT(12), "written": mm.tokens.Write()}
+    rows = {}
+    for length in options.lengths:
+        counts = {"given": length - length // 4, "made": length // 4}
+        modalities = {name: mm.Text(count, vocabulary=mm.Bytes()) for name, count in counts.items()}
+        for way, decoding in ways.items():
+            sizes = {"width": 256, "depth": 4, "heads": 4, "dtype": options.dtype}
+            model = mm.Tokens(modalities=modalities, decoding={"made": decoding}, **sizes)
+            params = jax.jit(model.init)(jax.random.key(0))[0]
+            x = {name: jnp.full((options.batch, count), 65, jnp.int32) for name, count in counts.items()}
+            there = {name: jnp.full(options.batch, name == "given") for name in modalities}
+            row = {}
+            for cached in (True, False):
+                run = functools.partial(mm.tokens.sampling.make, model, ("made",), params, x, there, cached=cached)
+                _, *seconds = (timed(functools.partial(run, jax.random.key(i))) for i in range(options.rounds + 1))
+                row["cached" if cached else "recomputed"] = round(
+                    options.batch * length / statistics.median(seconds), 1
+                )
+            row["times"] = round(row["cached"] / row["recomputed"], 2)
+            rows[f"{length} tokens, {way}"] = row
     return rows
 
 
@@ -169,9 +195,10 @@ def masks(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("samplers", "sizes", "remat", "masks"))
+    parser.add_argument("what", choices=("samplers", "tokens", "sizes", "remat", "masks"))
     parser.add_argument("--names", nargs="+", choices=list(PRESETS), default=["S"])
     parser.add_argument("--steps", nargs="+", type=int, default=[1, 4, 10, 25])
+    parser.add_argument("--lengths", nargs="+", type=int, default=[64, 256, 1024])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -179,7 +206,8 @@ def main() -> None:
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device, for MFU")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    rows = {"samplers": samplers, "sizes": sizes, "remat": remat, "masks": masks}[options.what](options)
+    benchmarks = {"samplers": samplers, "tokens": tokens, "sizes": sizes, "remat": remat, "masks": masks}
+    rows = benchmarks[options.what](options)
     settings = {name: value for name, value in vars(options).items() if name != "out"}
     device = f"{jax.devices()[0].device_kind}, {platform.machine()}"
     text = json.dumps({"device": device, "jax": jax.__version__, "settings": settings, "rows": rows}, indent=2)
