@@ -77,9 +77,8 @@ def tokens(options: argparse.Namespace) -> dict[str, Any]:
             for cached in (True, False):
                 run = functools.partial(mm.tokens.sampling.make, model, ("made",), params, x, there, cached=cached)
                 _, *seconds = (timed(functools.partial(run, jax.random.key(i))) for i in range(options.rounds + 1))
-                row["cached" if cached else "recomputed"] = round(
-                    options.batch * length / statistics.median(seconds), 1
-                )
+                rate = options.batch * counts["made"] / statistics.median(seconds)
+                row["cached" if cached else "recomputed"] = round(rate, 1)
             row["times"] = round(row["cached"] / row["recomputed"], 2)
             rows[f"{length} tokens, {way}"] = row
     return rows
