@@ -1,12 +1,14 @@
 """Strict JAX for every test: eight emulated devices, no silent rank promotion, a compile cache across runs."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
 import jax
 import pytest
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes away from what runs in the background
 os.environ["MMGEN_CACHE"] = "off"  # no split that an earlier run of the tests kept
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -124,32 +124,39 @@ def test_one_device_equals_eight(name):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@functools.cache
+def sampler(name: str):
+    """Compiled once for each number of examples and kind of `given`: quicker than one operation at a time."""
+    return jax.jit(MODELS[name].sample, static_argnums=2, static_argnames="targets")
+
+
 def test_sampling_makes_every_modality_and_returns_what_is_given(name):
-    model, variables, key = MODELS[name], start(name).variables, jax.random.key(1)
-    made = model.sample(variables, key, 3)
+    sample, variables, key = sampler(name), start(name).variables, jax.random.key(1)
+    made = sample(variables, key, 3)
     for m, modality in MODALITIES.items():
         assert made[m].shape == (3, *modality.shape) and made[m].dtype == modality.dtype
-    jax.tree.map(np.testing.assert_array_equal, made, model.sample(variables, key, 3))
-    assert not np.array_equal(made["vector"], model.sample(variables, jax.random.key(2), 3)["vector"])
+    jax.tree.map(np.testing.assert_array_equal, made, sample(variables, key, 3))
+    assert not np.array_equal(made["vector"], sample(variables, jax.random.key(2), 3)["vector"])
 
     image = np.full((5, 4, 2), 0.25, np.float32)
-    some = model.sample(variables, key, 1, given={"image": image}, targets=("vector",))
+    some = sample(variables, key, 1, given={"image": image}, targets=("vector",))
     assert sorted(some) == ["image", "vector"]
     np.testing.assert_array_equal(some["image"], image[None])
 
 
 def test_each_example_of_a_batch_is_given_its_own_parts(name):
-    model, variables, key = MODELS[name], start(name).variables, jax.random.key(1)
+    sample, variables, key = sampler(name), start(name).variables, jax.random.key(1)
     rows, i = random_batch(MODALITIES, 3), jnp.arange(3)
     given = Batch(rows.values, {m: i <= 1 if m == "vector" else i == 0 for m in MODALITIES})
-    made = model.sample(variables, key, 3, given=given)
+    made = sample(variables, key, 3, given=given)
     for m in MODALITIES:  # of the first example all is given, of the second the vector, of the third nothing
         np.testing.assert_array_equal(made[m][0], rows.values[m][0])
         assert made[m].shape == (3, *MODALITIES[m].shape)
     np.testing.assert_array_equal(made["vector"][1], rows.values["vector"][1])
     other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), rows.values)  # what is not present says nothing
-    again = model.sample(variables, key, 3, given=Batch(given.completed(other), given.present))
+    again = sample(variables, key, 3, given=Batch(given.completed(other), given.present))
     jax.tree.map(np.testing.assert_array_equal, made, again)
     whole = Batch(rows.values, {m: jnp.full(3, m == "vector") for m in MODALITIES})
-    one = model.sample(variables, key, 3, given={"vector": rows.values["vector"]})
-    jax.tree.map(np.testing.assert_array_equal, one, model.sample(variables, key, 3, given=whole))
+    one = sample(variables, key, 3, given={"vector": rows.values["vector"]})
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)  # two programs, which may round apart
+    jax.tree.map(close, one, sample(variables, key, 3, given=whole))
