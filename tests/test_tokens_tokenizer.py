@@ -101,6 +101,20 @@ def test_what_is_not_present_teaches_nothing():
     jax.tree.map(np.testing.assert_array_equal, *(step("residual")(start("residual"), b, KEY) for b in batches))
 
 
+def test_devices_with_rows_of_their_own_learn_one_codebook():
+    """That what is learned is the same on all devices, jax checks itself (out_specs); and they see all rows."""
+    model = Tokenizer(modalities=FEW, cells={"vector": (2,)}, quantizer=VQ(4, 2, learned=True))
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, whole = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
+    batch = random_batch(FEW, 8)
+    state = jax.jit(lambda key: TrainState.create(model, TX, key))(KEY)
+    one = functools.partial(model.step, TX)
+    each = jax.jit(jax.shard_map(one, mesh=mesh, in_specs=(whole, rows, whole), out_specs=whole))
+    after, metrics = each(state, batch, KEY)
+    np.testing.assert_allclose(after.stats["quantizer"]["vector"]["count"], 8 * 2 / 4)
+    np.testing.assert_allclose(metrics["loss"], jax.jit(one)(state, batch, KEY)[1]["loss"], rtol=1e-5)
+
+
 def test_wrong_fields_are_named():
     with pytest.raises(ValueError, match=r"cells are of \['image'\], but must be of the modalities"):
         Tokenizer(modalities=MODALITIES, cells={"image": (4, 3)})
