@@ -16,7 +16,7 @@ COVARIANCE = np.array([[1, RHO], [RHO, 1]], np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Right:
-    """What a network should say of values [B, D] with N(0, covariance), each at its own time; of symbols, nothing."""
+    """What a network should say of two values with N(0, covariance), each at its own time; of symbols, nothing."""
 
     model: Flow
 
@@ -27,13 +27,14 @@ class Right:
     def _says(self, modality, x, t):
         if symbols(modality) is not None:
             return jnp.zeros((*x.shape, symbols(modality)))
-        path = self.model.path
-        level = path.level(jnp.broadcast_to(value_times(modality, t), x.shape))
+        path, shape = self.model.path, x.shape
+        level = path.level(jnp.broadcast_to(value_times(modality, t), shape)).reshape(-1, 2)
+        x = x.reshape(-1, 2)
         x, c = x / path.shown(jnp.ones_like(x), level), path.coefficients(level)
         spread = c.alpha[:, :, None] * COVARIANCE[None] * c.alpha[:, None] + jnp.eye(2)[None] * (c.sigma**2)[..., None]
         residual = jnp.linalg.solve(spread + 1e-9 * jnp.eye(2)[None], x[..., None])[..., 0]
         data = jnp.einsum("ij,bj->bi", COVARIANCE, c.alpha * residual)
-        return path.target(Denoised(data, c.sigma * residual), level)
+        return path.target(Denoised(data, c.sigma * residual), level).reshape(shape)
 
 
 class Gaussian(Flow):

@@ -3,6 +3,7 @@
 from mmgen_jax.diffusion.dispersive import Dispersive
 from mmgen_jax.diffusion.dit import DiT
 from mmgen_jax.diffusion.dpm_solver import DPMSolver
+from mmgen_jax.diffusion.editing import edit, inpaint
 from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.grids import KarrasGrid, LogSNRGrid, ShiftedGrid, UniformGrid
 from mmgen_jax.diffusion.guidance import Guidance
@@ -51,5 +52,7 @@ __all__ = [
     "UniformGrid",
     "UniformTimes",
     "bits_per_dimension",
+    "edit",
+    "inpaint",
     "log_likelihood",
 ]

@@ -2,13 +2,14 @@
 
 At each step from t to s real values move as the sampler says, and each mask becomes a symbol with probability
 (t - s) / t, drawn from what the network says is under it. What is given stays clean at t = 0; what is neither given nor
-wanted stays noise at t = 1.
+wanted stays noise at t = 1. Of what is wanted, parts may be kept, or a beginning be given (`editing.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,17 +17,17 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 
 from mmgen_jax.diffusion.guidance import Branch
-from mmgen_jax.diffusion.masked import aligned, unmask
-from mmgen_jax.diffusion.network import symbols
-from mmgen_jax.diffusion.paths import Denoised
+from mmgen_jax.diffusion.masked import corrupt, unmask
+from mmgen_jax.diffusion.network import symbols, value_times
+from mmgen_jax.diffusion.paths import Denoised, noised
 from mmgen_jax.rng import fold_name
-from mmgen_jax.types import Array, Batch, Key, Params
+from mmgen_jax.types import Array, Batch, Key, Modality, Params
 
 Values = dict[str, Array]
 SIDES = ("data", "noise")
 
 
-@functools.partial(jax.jit, static_argnames=("model", "wanted", "given"))
+@functools.partial(jax.jit, static_argnames=("model", "wanted", "given", "start"))
 def integrate(
     model: Any,
     wanted: tuple[str, ...],
@@ -35,20 +36,23 @@ def integrate(
     batch: Batch,
     key: Key,
     weak: Params | None = None,
+    kept: Mapping[str, Array] = FrozenDict(),
+    start: float = 1.0,
 ) -> Values:
     """The modalities `wanted` of a `Flow`, [B, *shape] each, given what is present of a batch.
 
     given: the names that may be present: what guidance can let the network see or not.
     weak: the parameters of a worse network to be guided away from.
+    kept: bool [B, *shape] by names of `wanted`: what else is made must fit the values that the batch has there.
+    start: the time to begin at; below 1 with the values that the batch has of all of `wanted`.
     """
     batch, path = batch.masked(), model.path
     noise = model.noise(fold_name(key, "start"), len(batch))
-    grid = model.grid.times(path, model.steps)
+    grid = times_from(model, start)
     levels = path.level(grid)
-    task = Task(model, wanted, given, params, weak, batch, model.clean(batch.values), noise)
-    words = {name: noise[name] for name in wanted if symbols(model.modalities[name]) is not None}
-    first = path.coefficients(levels[0]).sigma  # a grid may begin a little below t = 1, and EDM has large noise
-    x = {name: first * noise[name] for name in wanted if name not in words}
+    still = {name: whole(model.modalities[name], mask) for name, mask in kept.items() if model.times.tokens}
+    task = Task(model, wanted, given, params, weak, batch, model.clean(batch.values), noise, kept, still)
+    x, words = task.begun(fold_name(key, "masks"), grid[0], start == 1)
 
     def move(carry: tuple[Values, Values, Any], times: tuple[Array, ...]) -> tuple[tuple, None]:
         (x, words, memory), (t, s, start, end, i) = carry, times
@@ -62,7 +66,7 @@ def integrate(
         }
         return (x, words, memory), None
 
-    times = (grid[:-1], grid[1:], levels[:-1], levels[1:], jnp.arange(model.steps))
+    times = (grid[:-1], grid[1:], levels[:-1], levels[1:], jnp.arange(len(grid) - 1))
     (x, words, _), _ = jax.lax.scan(move, (x, words, model.sampler.start(x)), times)
     made = {**x, **words}
     return model.restored({name: made[name] for name in wanted})
@@ -70,7 +74,10 @@ def integrate(
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is to be made, of what: the arguments of `integrate`, the batch as the network is shown it, and noise."""
+    """What is to be made, of what: the arguments of `integrate`, the batch as the network is shown it, and noise.
+
+    still: bool [B, T] by names of `kept`: tokens that are shown clean, at t = 0, to a network that has learned that.
+    """
 
     model: Any
     wanted: tuple[str, ...]
@@ -80,10 +87,36 @@ class Task:
     batch: Batch
     clean: Values
     noise: Values
+    kept: Mapping[str, Array] = FrozenDict()
+    still: Mapping[str, Array] = FrozenDict()
+
+    def begun(self, key: Key, t: Array, anew: bool) -> tuple[Values, Values]:
+        """Real values, and symbols, at the first time t: nothing but noise and masks, or made of those of the batch."""
+        level = self.model.path.level(t)
+        first = self.model.path.coefficients(level).sigma  # a grid may begin below t = 1, and EDM has large noise
+        x, words = {}, {}
+        for name in self.wanted:
+            own, count = self.batch.values[name], symbols(self.model.modalities[name])
+            if count is None:
+                x[name] = first * self.noise[name] if anew else self.on_path(name, level)
+            else:
+                masked = self.noise[name] if anew else corrupt(fold_name(key, name), own, t, count)
+                words[name] = jnp.where(self.kept[name], own, masked) if name in self.kept else masked
+        return x, words
+
+    def on_path(self, name: str, level: Array) -> Array:
+        """Real values of the batch at a level of the path, always with the same noise."""
+        x = self.model.standardised({name: self.batch.values[name]})[name]
+        return noised(x, self.noise[name], self.model.path.coefficients(level))
+
+    def held(self, name: str, x: Array, level: Array) -> Array:
+        """Real values at a level of the path, with those that are kept in their place on it."""
+        return jnp.where(self.kept[name], self.on_path(name, level), x) if name in self.kept else x
 
     def predict(self, words: Values, t: Array, span: Array, x: Values, levels: Values) -> tuple[Denoised, Values]:
         """What the network says of x at levels of the path, both halves, and of `words` at t, their logits."""
         path = self.model.path
+        x = {name: self.held(name, value, levels[name]) for name, value in x.items()}
         shown = {name: path.shown(x[name], levels[name]) for name in x}
         times = {name: path.clock(levels[name]) for name in x} | dict.fromkeys(words, t)
         out = self.outputs({**shown, **words}, times, span)
@@ -113,14 +146,25 @@ class Task:
         return Branch(frozenset(self.wanted), self.given, FrozenDict(dict.fromkeys(self.wanted, 1.0)))
 
     def view(self, branch: Branch, state: Values, t: Values, span: Array) -> tuple[Values, Values, Values]:
-        """What the network sees in a branch: values [B, *shape], times [B] and spans [B] of all modalities."""
+        """What the network sees in a branch: values [B, *shape], times and spans [B], or [B, T], of all modalities."""
         values, times, spans = {}, {}, {}
         for name, there in self.batch.present.items():
             moving = name in branch.made and name in state
             x, time = (state[name], t[name]) if moving else (self.noise[name], 1.0)
             far = span if moving and symbols(self.model.modalities[name]) is None else 0.0
-            there = there & (name in branch.given)
-            values[name] = jnp.where(aligned(there, x), self.clean[name], x)
+            there = self.still[name] & moving if name in self.still else there & (name in branch.given)
+            values[name] = jnp.where(value_times(self.model.modalities[name], there), self.clean[name], x)
             times[name] = jnp.where(there, 0.0, time).astype(jnp.float32)
             spans[name] = jnp.where(there, 0.0, far).astype(jnp.float32)
         return values, times, spans
+
+
+def times_from(model: Any, start: float) -> Array:
+    """The times of a model's steps from `start`, which are as many fewer as that is below 1."""
+    grid = model.grid.times(model.path, max(1, round(start * model.steps)))
+    return grid if start == 1 else grid * (start / grid[0])
+
+
+def whole(modality: Modality, mask: Array) -> Array:
+    """The tokens that have all their values in a mask, bool [B, T], by the mask, bool [B, *shape]."""
+    return jnp.ones((len(mask), len(modality.positions())), bool).at[:, modality.token_of()].min(mask)
