@@ -98,7 +98,7 @@ def test_k_updates_in_the_step_are_k_updates_one_by_one():
 def test_a_lazy_run_is_the_formula():
     """At one of three updates the penalty counts thrice, and the gradient is that of loss + 3 penalty."""
     lazy = dataclasses.replace(SMALL, penalties=(R1(every=3, gamma=2.0),))
-    play = game.played(SMALL, start(SMALL, optax.sgd(1.0)).params["generator"], BATCH.masked(), KEY)
+    play = game.played(SMALL, start(SMALL, optax.sgd(1.0)).params["generator"], BATCH.masked(), KEY, {})
     params = start(SMALL, optax.sgd(1.0)).params["critic"]
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -127,7 +127,7 @@ def test_what_is_given_is_a_random_part_of_what_is_present():
 
 def test_what_was_given_stands_in_the_made_example_and_what_is_missing_in_none():
     params = start(SMALL, optax.sgd(1.0)).params["generator"]
-    play = game.played(SMALL, params, BATCH.masked(), KEY)
+    play = game.played(SMALL, params, BATCH.masked(), KEY, {})
     for name in MODALITIES:
         given, there = (np.asarray(x[name]) for x in (play.given, BATCH.present))
         real, fake = np.asarray(play.real[name]), np.asarray(play.fake[name])

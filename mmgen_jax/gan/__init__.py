@@ -1,5 +1,6 @@
 """Adversarial networks: one game over all modalities."""
 
+from mmgen_jax.gan.augment import ADA, DiffAugment
 from mmgen_jax.gan.losses import Hinge, LeastSquares, Minimax, NonSaturating, RaGAN, RpGAN, Wasserstein
 from mmgen_jax.gan.model import GAN
 from mmgen_jax.gan.networks.dcgan import DCGAN
@@ -8,8 +9,10 @@ from mmgen_jax.gan.penalties import DRAGAN, MAGP, R1, R2, WGANGP, ZeroGP
 from mmgen_jax.gan.regularizers import Balanced, LeCam, PathLength
 
 __all__ = [
+    "ADA",
     "DCGAN",
     "DRAGAN",
+    "DiffAugment",
     "GAN",
     "MAGP",
     "R1",

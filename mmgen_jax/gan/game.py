@@ -16,6 +16,7 @@ Each player's gradient is by its own parameters alone. Both move through one opt
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from mmgen_jax.gan.penalties import taken
 from mmgen_jax.gan.regularizers import LeCam, Moments
 from mmgen_jax.gan.relaxed import relaxed
 from mmgen_jax.rng import fold_name
-from mmgen_jax.train.step import batch_mean
+from mmgen_jax.train.step import batch_mean, device_axes
 from mmgen_jax.types import Array, Batch, Key, Metrics, Params, Stats, TrainState
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def critic_update(
 ) -> tuple[TrainState, Metrics]:
     """One step of the critics, by (1), on a batch that is `masked()`; `update` counts their steps."""
     makers = model.used("generator", state.params["generator"], state.stats)
-    play = played(model, makers, batch, fold_name(key, "play"))
+    play = played(model, makers, batch, fold_name(key, "play"), state.stats)
 
     def loss(params: Params) -> tuple[Array, tuple[Stats, Metrics]]:
         return critics_loss(model, model.used("critic", params, state.stats), state.stats, play, key, update)
@@ -78,7 +79,7 @@ def generator_update(
     critics = model.used("critic", state.params["critic"], state.stats)
 
     def loss(params: Params) -> tuple[Array, Metrics]:
-        play = played(model, model.used("generator", params, state.stats), batch, fold_name(key, "play"))
+        play = played(model, model.used("generator", params, state.stats), batch, fold_name(key, "play"), state.stats)
         return generator_loss(model, critics, play)
 
     (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params["generator"])
@@ -102,6 +103,9 @@ def critics_loss(
     if model.lecam is not None:
         terms = {n: term + model.lecam(real[n], fake[n], stats["lecam"][n]) for n, term in terms.items()}
         stats = {**stats, "lecam": after(model.lecam, stats["lecam"], play, real, fake)}
+    if model.ada is not None:
+        whole = real[JOINT if JOINT in real else next(iter(real))]
+        stats = {**stats, "ada": model.ada.after(stats["ada"], jax.lax.stop_gradient(whole), global_size(whole))}
     total = sum((model.weight(n) * mean_of(play.judged(n))(term) for n, term in terms.items()), jnp.zeros(()))
     metrics = {f"margin/{n}": mean_of(play.judged(n))(real[n] - fake[n]) for n in real}
     if JOINT in real and model.mismatch:
@@ -110,6 +114,11 @@ def critics_loss(
         total = total + model.mismatch * batch_mean(model.loss.critic(real[JOINT], worse))
         metrics |= {"margin/mismatched": batch_mean(real[JOINT] - worse)}
     return total, (stats, metrics)
+
+
+def global_size(x: Array) -> int:
+    """The rows of x on all devices together."""
+    return len(x) * math.prod(jax.lax.axis_size(axis) for axis in device_axes(x))
 
 
 def after(lecam: LeCam, moments: dict[str, Moments], play: Round, real: Relaxed, fake: Relaxed) -> dict[str, Moments]:
@@ -133,15 +142,22 @@ def generator_loss(model: GAN, weights: Params, play: Round) -> tuple[Array, Met
     return total, {f"generator/{name}": part for name, part in parts.items()} if len(parts) > 1 else {}
 
 
-def played(model: GAN, params: Params, batch: Batch, key: Key) -> Round:
-    """The examples of a batch that is `masked()`, and what a generator with these weights makes of their parts."""
+def played(model: GAN, params: Params, batch: Batch, key: Key, stats: Stats) -> Round:
+    """The examples of a batch that is `masked()`, and what a generator with these weights makes of their parts.
+
+    Both as critics are shown them: if they are augmented, then alike.
+    """
     given = draw_given(fold_name(key, "given"), batch.present)
     made = model.made(params, key, Batch(batch.values, given).masked())
     real = {name: relaxed(m, batch.values[name], model.smoothing) for name, m in model.modalities.items()}
     real = Batch(real, batch.present).masked()
     # What was given stands in the made example as it is, and what is not present is nothing in both.
     fake = Batch(Batch(real.values, given).completed(made), batch.present).masked()
-    return Round(real.values, fake.values, batch.present, given)
+    x, y = real.values, fake.values
+    if model.augment is not None:
+        share = stats["ada"].p if model.ada is not None else 1.0
+        x, y = (model.augment(fold_name(key, "augment"), example, share) for example in (x, y))
+    return Round(x, y, batch.present, given)
 
 
 def draw_given(key: Key, present: Mapping[str, Array]) -> dict[str, Array]:

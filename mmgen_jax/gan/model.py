@@ -20,6 +20,7 @@ from flax.core import FrozenDict
 from jax import lax
 
 from mmgen_jax.gan import game, spectral
+from mmgen_jax.gan.augment import ADA, DiffAugment
 from mmgen_jax.gan.critic import JOINT, JointCritic
 from mmgen_jax.gan.generator import JointGenerator, draw_noise
 from mmgen_jax.gan.losses import Loss, RpGAN
@@ -45,6 +46,8 @@ class GAN:
         loss: what the players minimise, such as `RpGAN()` or `Hinge()`.
         penalties: terms of the critics' loss, such as `R1(gamma=1.0)`; for each critic by itself.
         lecam: a further one, whose running means are in the state; None for none.
+        augment: changes of what critics are shown, such as `DiffAugment(("image",))`; None for none.
+        ada: how often, by how sure the critics are; None: always.
         networks: R3GAN, or another architecture.
         decoders: networks of single modalities in place of the architecture's, code [B, Z] -> values [B, *shape].
         weights: of the critics' terms, by modality or "joint", 1 where none is given.
@@ -65,6 +68,8 @@ class GAN:
     loss: Loss = RpGAN()
     penalties: tuple[Penalty, ...] = (R1(), R2())
     lecam: LeCam | None = None
+    augment: DiffAugment | None = None
+    ada: ADA | None = None
     networks: Architecture = R3GAN()
     decoders: Mapping[str, nn.Module] = FrozenDict()
     weights: Mapping[str, float] = FrozenDict()
@@ -84,15 +89,19 @@ class GAN:
             "mismatch": (self.mismatch >= 0, "at least 0"),
             "smoothing": (0 <= self.smoothing < 1, "in [0, 1)"),
             "spectral": (self.spectral in ("critic", "both", None), 'one of "critic", "both", None'),
+            "ada": (self.ada is None or self.augment is not None, "None without augment"),
             "penalties": (isinstance(self.penalties, tuple), "a tuple"),
         }
         for field, (fits, what) in allowed.items():
             if not fits:
                 raise ValueError(f"{field} is {getattr(self, field)!r}, but must be {what}")
-        for field, names in {"decoders": self.modalities, "weights": self.critics}.items():
-            for name in getattr(self, field):
-                if name not in names:
-                    raise ValueError(f"{field} names {name!r}, but must name some of {list(names)}")
+        named = {"decoders": self.decoders, "weights": self.weights}
+        named["augment"] = () if self.augment is None else self.augment.names
+        for field, names in named.items():
+            known = self.critics if field == "weights" else tuple(self.modalities)
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{field} names {name!r}, but must name some of {list(known)}")
         for name, weight in self.weights.items():
             if not weight >= 0:
                 raise ValueError(f"weights[{name!r}] is {weight}, but must be at least 0")
@@ -134,6 +143,8 @@ class GAN:
             stats["spectral"] = {p: spectral.vectors(fold_name(key, f"spectral/{p}"), params[p]) for p in players}
         if self.lecam is not None:
             stats["lecam"] = {name: Moments(jnp.zeros(()), jnp.zeros(())) for name in self.critics}
+        if self.ada is not None:
+            stats["ada"] = self.ada.start()
         return params, stats
 
     def step(
