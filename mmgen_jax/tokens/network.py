@@ -1,10 +1,11 @@
 """The network of the token family: sequences of symbols of any modalities, one after the other, through one decoder.
 
     slots of m    begin_m, token_1, ..., token_T                                                                    (1)
-    h             table_m(symbol) + e_m + [cos(f p), sin(f p)],   p the place of the token (`modalities/places.py`) (2)
+    h             sqrt(D) table_m(symbol) + e_m + [cos(f p), sin(f p)],   p the place of the token                  (2)
     logits        head_m(RMSNorm(decoder(h)))                                                                       (3)
 
-Every modality has a table and a head of its own, so that a softmax is over its own symbols only. At a slot with a mask
+Tables begin with entries of variance 1 / D, so the root makes symbols as loud as places (`modalities/places.py`). Every
+modality has a table and a head of its own, so that a softmax is over its own symbols only. At a slot with a mask
 the logits are of what is under it; at any other of the token that follows. Who sees whom is told by ranks
 (`nn/decoder.py`).
 """
@@ -99,7 +100,8 @@ class TokenTransformer(nn.Module):
         sequence = self.sequences[name]
         stages = np.arange(sequence.length + 1) % sequence.stages
         place = self.marks[name][stages] + jnp.asarray(sequence.table(self.width), jnp.float32)
-        return self.tables[name](ids) + (place if at is None else place[at])[None].astype(self.dtype)
+        symbol = self.width**0.5 * self.tables[name](ids)
+        return symbol + (place if at is None else place[at])[None].astype(self.dtype)
 
     def rope(self, name: str, at: Array | None = None) -> tuple[Array, Array]:
         """Cosines and sines for the heads, [n, d / 2] each."""
