@@ -119,7 +119,7 @@ class JointTransformer(nn.Module):
         if symbols(modality) is None:
             return embed(x.astype(self.dtype)) + place
         masked = x == symbols(modality)
-        # Tables begin with entries of variance 1 / D: the root makes symbols as loud as places, or they are hardly read.
+        # Tables begin with entries of variance 1 / D: the root makes symbols as loud as places, or they are not read.
         tokens = self.width**0.5 * embed(jnp.where(masked, 0, x))
         mask = self.param(f"{name}_mask", nn.initializers.normal(0.02), (self.width,)).astype(self.dtype)
         return jnp.where(masked.reshape(*tokens.shape[:2], 1), mask[None, None], tokens) + place

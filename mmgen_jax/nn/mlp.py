@@ -1,4 +1,4 @@
-"""The multilayer perceptron, and how decoders of codes begin."""
+"""The multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmgen_jax.types import Array
-
-# A third of the usual variance 1 / fan-in. A decoder that is loud before it has learned anything punishes every code
-# that is not exact, and the bounds that decode samples of single experts (MMVAE, MMVAE+) answer by codes without
-# content, from which they may not recover: `benchmarks/versus_multivae.py quality`.
-quiet = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class MLP(nn.Module):
@@ -27,9 +22,9 @@ class MLP(nn.Module):
     def __call__(self, x: Array) -> Array:
         x = x.reshape(x.shape[0], -1)
         for width in self.hidden:
-            x = nn.silu(nn.Dense(width, kernel_init=quiet, dtype=self.dtype)(x))
+            x = nn.silu(nn.Dense(width, dtype=self.dtype)(x))
         outputs = (self.outputs,) if isinstance(self.outputs, int) else self.outputs
-        return nn.Dense(math.prod(outputs), kernel_init=quiet, dtype=self.dtype)(x).reshape(-1, *outputs)
+        return nn.Dense(math.prod(outputs), dtype=self.dtype)(x).reshape(-1, *outputs)
 
 
 class DenseEncoder(nn.Module):
@@ -44,6 +39,12 @@ class DenseEncoder(nn.Module):
         for width in self.hidden:
             x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
         return x
+
+
+# A third of the usual variance 1 / fan-in. A decoder that is loud before it has learned anything punishes every code
+# that is not exact, and the bounds that decode samples of single experts (MMVAE, MMVAE+) answer by codes without
+# content, from which they may not recover: `benchmarks/versus_multivae.py quality`.
+quiet = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class DenseDecoder(nn.Module):
