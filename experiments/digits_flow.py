@@ -1,7 +1,7 @@
 """One flow transformer of a digit as picture, clip, sound, sentence and label: any of them from any others.
 
 COMMAND   mmgen train experiments/digits_flow.py --workdir runs/digits_flow && mmgen report runs/digits_flow
-EXPECTED  not measured yet: this file trains and samples, but no whole run of it has been looked at
+EXPECTED  not measured yet in this form: see the README on the one run that was, before symbols could be read
 """
 
 import dataclasses
