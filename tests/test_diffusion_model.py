@@ -322,6 +322,30 @@ def test_likelihood_where_the_network_says_nothing():
     np.testing.assert_allclose(bits_per_dimension(np.zeros(2), (4, 4)), 8.0)
 
 
+@pytest.mark.slow
+def test_a_symbol_that_is_given_is_soon_read():
+    """The class is in one of twenty symbols: it must not drown in what says where that symbol stands."""
+    pair = {"text": Text(20), "label": Label(5)}
+    model = Flow(modalities=pair, width=64, joint=1, depth=1, heads=2)
+    tx, rng = optax.adam(2e-3), np.random.default_rng(0)
+    label = rng.integers(5, size=512).astype(np.int32)
+    text = np.full((512, 20), 10, np.int32)
+    text[:, 7] = 11 + label
+    data = Batch({"text": jnp.asarray(text), "label": jnp.asarray(label)}, {name: jnp.ones(512, bool) for name in pair})
+    state = jax.jit(functools.partial(TrainState.create, model, tx))(jax.random.key(0))
+
+    @jax.jit
+    def steps(state):
+        def one(state, i):
+            key = jax.random.fold_in(jax.random.key(1), i)
+            return model.step(tx, state, data.take(jax.random.randint(key, (64,), 0, 512)), key)[0], None
+
+        return jax.lax.scan(one, state, jnp.arange(250))[0]
+
+    made = model.sample(steps(state).variables, jax.random.key(2), 512, given={"text": text}, targets=("label",))
+    assert np.mean(made["label"] == label) > 0.9
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
