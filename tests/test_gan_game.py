@@ -15,6 +15,7 @@ from mmgen_jax.gan import DCGAN, GAN, R1, R2, LeCam, game
 from mmgen_jax.modalities import Label, Vector
 from mmgen_jax.train.optimizer import Optimizer
 from mmgen_jax.train.players import Players
+from mmgen_jax.train.step import averaged
 from mmgen_jax.types import Batch, TrainState
 
 MODALITIES = {"label": Label(4, features=4), "vector": Vector(3, features=4)}
@@ -219,3 +220,35 @@ def test_fields_out_of_range(fields, named):
 def test_optimisers_out_of_range(fields, named):
     with pytest.raises(ValueError, match=named):
         Players(**fields)
+
+
+@pytest.mark.slow
+def test_a_game_learns_which_values_there_are_and_which_belong_together():
+    """A label, and a number about -1 or 1 by it: jointly, and each given the other."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(2, size=2000).astype(np.int32)
+    number = (2 * label - 1 + 0.3 * rng.normal(size=2000)).astype(np.float32)[:, None]
+    parts = {"number": Vector(1), "label": Label(2)}
+    data = Batch({"number": jnp.asarray(number), "label": jnp.asarray(label)}, {n: jnp.ones(2000, bool) for n in parts})
+    model = GAN(modalities=parts, noise=8, own=4, width=32, networks=DCGAN())
+    adam = optax.adam(1e-3, b1=0.0, b2=0.99)
+    state = jax.jit(functools.partial(TrainState.create, model, adam, ema=True))(KEY)
+
+    @jax.jit
+    def trained(state):
+        def one(state, i):
+            key = jax.random.fold_in(KEY, i)
+            state, _ = model.step(adam, state, data.take(jax.random.randint(key, (64,), 0, 2000)), key)
+            return averaged(state, 0.99), None  # a game goes round its answer, and the average stands there
+
+        return jax.lax.scan(one, state, jnp.arange(1000))[0]
+
+    variables = trained(state).variables
+    joint = model.sample(variables, KEY, 1000)
+    assert np.mean((joint["number"][:, 0] > 0) == (joint["label"] == 1)) > 0.9
+    assert 0.3 < np.mean(joint["label"]) < 0.7
+    for value, centre in enumerate((-1, 1)):
+        made = model.sample(variables, KEY, 500, given={"label": np.int32(value)})["number"]
+        assert abs(made.mean() - centre) < 0.4
+        told = model.sample(variables, KEY, 500, given={"number": np.full(1, centre, np.float32)})["label"]
+        assert np.mean(told == value) > 0.95

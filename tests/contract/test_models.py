@@ -74,9 +74,9 @@ def test_fifty_steps_lower_the_loss_and_are_traced_once(name):
     for i in range(50):
         state, metrics = step(state, jax.random.fold_in(jax.random.key(1), i))
         curve.append(float(metrics["loss"]))
-    least = 0.1 if isinstance(model, GAN) else 1  # of a game it is the critics' loss, which the generator raises again
-    assert np.isfinite(curve).all() and np.mean(curve[-5:]) < np.mean(curve[:5]) - least
-    assert len(traces) == 1 and int(state.step) == 50
+    assert len(traces) == 1 and int(state.step) == 50 and np.isfinite(curve).all()
+    if not isinstance(model, GAN):  # no loss of a game need fall: tests/test_gan_game.py shows that it learns
+        assert np.mean(curve[-5:]) < np.mean(curve[:5]) - 1
 
 
 def test_values_that_are_not_present_change_nothing(name):
