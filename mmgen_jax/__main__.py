@@ -75,18 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         if command is report:
             sub.add_argument("--beside", nargs="+", default=[], metavar="RUN", help="whose coherence to show as well")
         if command is sample:
-            sub.add_argument(
-                "--given", action="append", default=[], metavar="NAME=VALUE", help="a text, number or path"
-            )
-            sub.add_argument("--targets", metavar="A,B", help="what to generate (all)")
-            sub.add_argument(
-                "--prior",
-                choices=PRIORS,
-                help="fit this to the codes of the training data, and draw from it where nothing is given",
-            )
-            sub.add_argument("--n", type=int, default=16, help="how many examples (16)")
-            sub.add_argument("--seed", type=int, default=0)
-            sub.add_argument("--out", type=Path, metavar="DIR", help="where to (RUN/samples)")
+            _add_sampling(sub)
     sub = add(compare)
     sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories that were evaluated")
     sub.add_argument("--only", metavar="A,B", help="metrics whose names begin so (all)")
@@ -94,6 +83,20 @@ def _parser() -> argparse.ArgumentParser:
     sub = add(data)
     sub.add_argument("data", metavar="DATA", help="an experiment file, or `digits`")
     return parser
+
+
+def _add_sampling(sub: argparse.ArgumentParser) -> None:
+    """The options of `mmgen sample` alone."""
+    sub.add_argument("--given", action="append", default=[], metavar="NAME=VALUE", help="a text, number or path")
+    sub.add_argument("--targets", metavar="A,B", help="what to generate (all)")
+    sub.add_argument(
+        "--prior",
+        choices=PRIORS,
+        help="fit this to the codes of the training data, and draw from it where nothing is given",
+    )
+    sub.add_argument("--n", type=int, default=16, help="how many examples (16)")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", type=Path, metavar="DIR", help="where to (RUN/samples)")
 
 
 def train(options: argparse.Namespace, fields: Sequence[str]) -> int:
