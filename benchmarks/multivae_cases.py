@@ -8,9 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from peer import Arrays, Peer, peer
 
 import mmgen_jax as mm
 from mmgen_jax.nn.beside import SideBySide
@@ -30,7 +28,6 @@ from mmgen_jax.vae.latent import Noise
 
 NAMES = tuple(f"m{i}" for i in range(5))
 TOLERANCE = 1e-3  # of the gradient, relative to its norm; of the loss it is a tenth of that
-Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,48 +89,13 @@ TRAINED = {
 }
 
 
-class MultiVae:
-    """The process that runs MultiVae."""
-
-    def __init__(self, python: str, threads: int, device: str, folder: Path) -> None:
-        worker = Path(__file__).with_name("multivae_worker.py")
-        command = [python, "-W", "ignore", str(worker), str(threads), device]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.folder = folder
-
-    def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """The answer to a request. RuntimeError if there is none; what went wrong stands on stderr then."""
-        with contextlib.suppress(BrokenPipeError):
-            print(json.dumps({"do": do, **request}), file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(
-                f"the process that runs MultiVae ended at {do!r}; does its Python have torch and multivae installed?"
-            )
-        return json.loads(line)
-
-    def send(self, do: str, arrays: Arrays, field: str, **request: Any) -> dict[str, Any]:
-        """The same with arrays."""
-        np.savez(self.folder / "sent.npz", **arrays)
-        return self.ask(do, **{field: str(self.folder / "sent.npz")}, **request)
-
-    def fetch(self, do: str, **request: Any) -> tuple[dict[str, Any], Arrays]:
-        """The same with arrays in the answer."""
-        answer = self.ask(do, out=str(self.folder / "out.npz"), **request)
-        with np.load(self.folder / "out.npz") as file:
-            return answer, dict(file)
-
-
 @contextlib.contextmanager
-def multivae(options: argparse.Namespace) -> Iterator[MultiVae]:
+def multivae(options: argparse.Namespace) -> Iterator[Peer]:
+    """The process that runs MultiVae."""
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
-    with tempfile.TemporaryDirectory() as folder:
-        theirs = MultiVae(options.torch_python, options.threads, device, Path(folder))
-        try:
-            yield theirs
-        finally:
-            theirs.process.stdin.close()
-            theirs.process.wait()
+    worker = Path(__file__).with_name("multivae_worker.py")
+    with peer(options.torch_python, "-W", "ignore", str(worker), str(options.threads), device) as theirs:
+        yield theirs
 
 
 def channels_first(values: Arrays) -> Arrays:
@@ -159,7 +121,7 @@ def noise_of(model: mm.VAE, params: Params, batch: Batch) -> tuple[Noise, Arrays
     return noise, {str(i): x for i, x in enumerate(draws)}
 
 
-def check_same(case: Case, latent: int, theirs: MultiVae, params: Params, values: Arrays) -> dict[str, float]:
+def check_same(case: Case, latent: int, theirs: Peer, params: Params, values: Arrays) -> dict[str, float]:
     """How far loss and gradients of both are apart; AssertionError if that is more than `TOLERANCE`."""
     model = case.model(latent)
     batch = Batch(values, {name: np.ones(len(x), bool) for name, x in values.items()})

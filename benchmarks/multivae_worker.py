@@ -1,15 +1,10 @@
 """MultiVae's side of `versus_multivae.py`: a process with torch and multivae, which need not share ours with JAX.
 
-    one line of JSON on stdin, {"do": ..., ...}  ->  one line of JSON on stdout
-
-Arrays go through npz files that are read without pickle; modalities are [N, C, H, W] here. Between two requests the
-process waits for its input, so that it takes nothing from what is measured elsewhere.
+It answers requests as `peer.py` says; modalities are [N, C, H, W] here.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import sys
 import time
@@ -23,13 +18,9 @@ from multivae.data.datasets.base import MultimodalBaseDataset
 from multivae.models.base import BaseAEConfig
 from multivae.models.nn.default_architectures import Decoder_AE_MLP, Encoder_VAE_MLP, Encoder_VAE_MLP_Style
 from multivae.models.nn.mmnist import DecoderConvMMNIST, EncoderConvMMNIST_adapted, EncoderConvMMNIST_multilatents
+from peer import load, serve
 
 SHAPE = (3, 28, 28)
-
-
-def load(path: str) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return dict(file)
 
 
 def build(
@@ -164,14 +155,5 @@ class Worker:
             torch.cuda.synchronize()
 
 
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not stand among the answers
-    worker = Worker(threads=int(sys.argv[1]), device=sys.argv[2])
-    for line in sys.stdin:
-        request = json.loads(line)
-        print(json.dumps(getattr(worker, request.pop("do"))(**request)), file=answers, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Worker(threads=int(sys.argv[1]), device=sys.argv[2]))

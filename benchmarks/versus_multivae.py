@@ -36,51 +36,20 @@ import platform
 import shlex
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from multivae_cases import CASES, NAMES, TRAINED, Arrays, Case, MultiVae, channels_first, check_same, multivae
+from alternating import Ours, alternating, compared
+from multivae_cases import CASES, NAMES, TRAINED, Case, channels_first, check_same, multivae
+from peer import Arrays, Peer
 
 import mmgen_jax as mm
 from mmgen_jax.data.loader import load, order
 from mmgen_jax.evals.features import Classifier
 from mmgen_jax.evals.sampling import generate
-from mmgen_jax.train.step import make_steps
-from mmgen_jax.types import Batch, EvalData, Params, TrainState
-
-CALL = 10  # of our steps in one compiled call
-
-
-class Ours:
-    """The compiled program of the training loop, with its state."""
-
-    def __init__(self, model: mm.VAE, params: Params, data: Batch, rate: float, batch_size: int, seed: int = 0) -> None:
-        tx = mm.Optimizer(learning_rate=rate).make(1)
-        state = jax.jit(lambda key: TrainState.create(model, tx, key))(jax.random.key(seed))
-        self.state = state.replace(params=jax.tree.map(jnp.array, params))
-        self.data, self.batch_size, self.done = jax.device_put(data), batch_size, 0
-        self.program = jax.jit(make_steps(model, tx, seed=seed), donate_argnums=0)
-
-    def run(self, steps: int, seed: int = 0) -> dict[str, float]:
-        """Seconds for that many further steps, of the clock and of all processors; the first call compiles."""
-        rows = order(len(self.data), seed, self.done * self.batch_size, (self.done + steps) * self.batch_size)
-        self.done += steps
-        rows = rows.astype(np.int32).reshape(steps, self.batch_size)
-        jax.block_until_ready(self.state)
-        start, used = time.perf_counter(), time.process_time()
-        for i in range(0, steps, CALL):
-            part = rows[i : i + CALL]
-            full = np.concatenate([part, np.zeros((CALL - len(part), self.batch_size), np.int32)])
-            self.state, metrics = self.program(self.state, self.data, full, np.int32(len(part)))
-        jax.block_until_ready((self.state, metrics))
-        taken = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - used}
-        if int(self.state.step) != self.done:  # it ends at numbers that are not finite, and would look fast
-            raise RuntimeError(f"our step {int(self.state.step)} of {self.done} was the last with finite numbers")
-        return taken
+from mmgen_jax.types import Batch, EvalData
 
 
 def speed(options: argparse.Namespace) -> dict[str, Any]:
@@ -101,34 +70,15 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
             theirs.send("data", channels_first(first), "path")
             off = check_same(case, options.latent, theirs, params, first)
             ours = Ours(case.model(options.latent), params, data, 1e-3, options.batch)
-            row = measured(options, ours, theirs)
+            ours.run(1)  # compiles
+            sides = {"multivae": lambda steps: theirs.ask("time", steps=steps), "ours": ours.run}
+            row = alternating(sides, options.seconds, options.rounds)
+            row |= compared(row, "multivae")
             results[name] = {"parameters": answer["parameters"], "relative_difference": off, **row}
             print(table({name: results[name]}, header=len(results) == 1), flush=True)
             del ours
     print("\n" + summary(results))
     return {"versions": versions, "models": results}
-
-
-def measured(options: argparse.Namespace, ours: Ours, theirs: MultiVae) -> dict[str, Any]:
-    """Milliseconds a step in each block, of the clock and of processors; medians and their ratio."""
-    sides = {"multivae": lambda steps: theirs.ask("time", steps=steps), "ours": ours.run}
-    ours.run(1)  # compiles
-    steps = {}
-    for side, run in sides.items():
-        steps[side] = max(1, min(200, round(options.seconds / min(run(1)["seconds"] for _ in range(2)))))
-    if steps["ours"] > CALL:
-        steps["ours"] = -(-steps["ours"] // CALL) * CALL
-    blocks = [{side: run(steps[side]) for side, run in sides.items()} for _ in range(options.rounds)]
-    row: dict[str, Any] = {"steps_in_a_block": steps}
-    for side, n in steps.items():
-        row[f"{side}_ms"] = [round(1e3 * block[side]["seconds"] / n, 2) for block in blocks]
-        row[f"{side}_cpu_ms"] = round(1e3 * statistics.median(block[side]["cpu"] for block in blocks) / n, 2)
-        row[f"{side}_median_ms"] = statistics.median(row[f"{side}_ms"])
-    ratios = sorted(a / b for a, b in zip(row["multivae_ms"], row["ours_ms"], strict=True))
-    row["times_faster"] = round(row["multivae_median_ms"] / row["ours_median_ms"], 3)
-    row["times_faster_by_pair"] = [round(ratios[0], 3), round(ratios[-1], 3)]
-    row["times_less_cpu"] = round(row["multivae_cpu_ms"] / row["ours_cpu_ms"], 3)
-    return row
 
 
 def table(results: dict[str, Any], header: bool = True) -> str:
@@ -175,7 +125,7 @@ def quality(options: argparse.Namespace) -> dict[str, Any]:
 Made = dict[tuple[str, ...], Arrays]  # what was generated, by what was given
 
 
-def trained(case: Case, options: argparse.Namespace, seed: int, theirs: MultiVae, train: Batch, test: Batch) -> Any:
+def trained(case: Case, options: argparse.Namespace, seed: int, theirs: Peer, train: Batch, test: Batch) -> Any:
     """What both make of the test views after training."""
     _, weights = theirs.fetch("model", seed=seed, rate=options.rate, **case.request(options.latent))
     rows = order(len(train), seed, 0, options.steps * options.batch).reshape(options.steps, options.batch)
