@@ -12,12 +12,12 @@ stages. The label is not modelled; only judges see it.
 """
 
 import mmgen_jax as mm
-from mmgen_jax.nn.mlp import MLP, DenseEncoder
+from mmgen_jax.nn.mlp import DenseDecoder, DenseEncoder
 from mmgen_jax.vae.joint import JointModel
 from mmgen_jax.vae.objectives.base import Objective
 
 STEPS = 800
-NETWORKS = {"encoder": DenseEncoder((256, 256)), "decoder": MLP((28, 28, 3), (256, 256))}
+NETWORKS = {"encoder": DenseEncoder((256, 256)), "decoder": DenseDecoder((28, 28, 3), 256)}
 VIEW = mm.Image(28, 28, 3, likelihood=mm.Normal(0.25), **NETWORKS)
 VIEWS = {f"m{i}": VIEW for i in range(5)}
 
