@@ -1,0 +1,88 @@
+"""The compiled program of the training loop without the loop, on made-up examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+import mmgen_jax as mm
+from mmgen_jax.data.loader import order
+from mmgen_jax.train.mesh import put, put_everywhere, stacked_rows
+from mmgen_jax.train.stages import prepared
+from mmgen_jax.train.step import make_steps, partitioned, per_device
+from mmgen_jax.types import Batch, Metrics, Modality, TrainState
+
+EXAMPLES = 512
+
+
+def made_up(modalities: Mapping[str, Modality], count: int = EXAMPLES) -> Batch:
+    """Examples of any modalities: random real values, symbols that are all 0."""
+    rng = np.random.default_rng(0)
+    values = {name: rng.random((count, *m.shape)) * (m.dtype.kind == "f") for name, m in modalities.items()}
+    values = {name: x.astype(modalities[name].dtype) for name, x in values.items()}
+    return Batch(values, {name: np.ones(count, bool) for name in modalities})
+
+
+@dataclasses.dataclass
+class Bare:
+    """The program of `experiment` and its arguments: a state, a training set on the devices, rows of it, a count."""
+
+    experiment: mm.Experiment
+
+    def __post_init__(self) -> None:
+        e = self.experiment
+        self.tx = e.optimizer.make(e.steps)
+        self.stacked = stacked_rows(e.mesh.make(jax.devices()), e.batch_size)
+        self.create = jax.jit(functools.partial(TrainState.create, e.model, self.tx, ema=e.optimizer.ema > 0))
+
+    def state_shapes(self) -> TrainState:
+        """The state before the first step, as shapes that know where they are to be."""
+        shapes = jax.eval_shape(self.create, jax.random.key(0))
+        where = self.experiment.mesh.shardings(shapes, self.stacked.mesh)
+        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
+
+    def state(self) -> TrainState:
+        where = jax.tree.map(lambda x: x.sharding, self.state_shapes())
+        return jax.jit(self.create, out_shardings=where)(jax.random.key(self.experiment.seed))
+
+    def resident(self, state: TrainState | None = None, split: Batch | None = None) -> Any:
+        """Examples on the devices, prepared by the model if it does that, for which `state` is needed."""
+        split = made_up(self.experiment.model.modalities) if split is None else split
+        if state is not None:
+            split = prepared(self.experiment.model, state.stats, split)
+        return put_everywhere(split, self.stacked.mesh)
+
+    def rows(self, start: int = 0) -> jax.Array:
+        """Which examples the steps of one call from step `start` on see, int32 [k, B]."""
+        k, size = self.experiment.steps_per_call, self.experiment.batch_size
+        drawn = order(EXAMPLES, self.experiment.seed, start * size, (start + k) * size)
+        return put(drawn.astype(np.int32).reshape(k, size), self.stacked, size)
+
+    def program(self, state: TrainState) -> Any:
+        """The jitted program, new with every call; of `state` only shapes and places matter."""
+        e = self.experiment
+        steps = make_steps(e.model, self.tx, seed=e.seed, ema=e.optimizer.ema)
+        return (per_device if e.per_device else partitioned)(steps, state, self.stacked)
+
+
+def finite(state: TrainState, step: int) -> None:
+    """RuntimeError unless `state` is of that step: the program ends at numbers that are not finite, and looks fast."""
+    if int(state.step) != step:
+        raise RuntimeError(f"step {int(state.step)} of {step} was the last with finite numbers")
+
+
+def run(program: Any, state: TrainState, resident: Any, rows: jax.Array, steps: int) -> tuple[TrainState, Metrics]:
+    """So many further steps, as many in a call as `rows` has. They are waited for."""
+    end = int(state.step) + steps
+    while steps > 0:
+        count = min(steps, len(rows))
+        state, metrics = program(state, resident, rows, np.int32(count))
+        steps -= count
+    jax.block_until_ready((state, metrics))
+    finite(state, end)
+    return state, metrics

@@ -1,0 +1,186 @@
+"""The benchmarks run in their quick modes and write what they promise; how long anything takes is not tested."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The names that a script defines."""
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    return lambda name: runpy.run_path(str(FOLDER / f"{name}.py"))
+
+
+@pytest.fixture
+def record(script, tmp_path, capsys):
+    """What a script writes in its quick mode."""
+
+    def run(name, *args):
+        out = tmp_path / f"{name}.json"
+        script(name)["main"]([*args, "--quick", "--out", str(out)])
+        written = json.loads(out.read_text())
+        assert json.loads(capsys.readouterr().out) == written
+        assert str(tmp_path) not in written["command"] and written["command"].startswith("python -m benchmarks ")
+        assert written["device"] and written["versions"]["jax"] == jax.__version__ and written["load_before"] >= 0
+        return written["rows"]
+
+    return run
+
+
+def test_it_lists_and_runs_them(monkeypatch, capsys):
+    main = runpy.run_path(str(FOLDER / "__main__.py"))["main"]
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    main()
+    listed = capsys.readouterr().out
+    assert "jit " in listed and "loop " in listed and "record" not in listed and "worker" not in listed
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "loop", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code and "usage: python -m benchmarks loop" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "lop"])
+    with pytest.raises(SystemExit, match="there is no benchmark 'lop'"):
+        main()
+
+
+def test_every_script_has_help(script, capsys):
+    scripts = runpy.run_path(str(FOLDER / "__main__.py"))["scripts"]()
+    for name in scripts.keys() - {"versus_multivae", "versus_torch"}:  # which need other packages
+        with pytest.raises(SystemExit):
+            script(name)["main"](["--help"])
+        assert f"usage: python -m benchmarks {name}" in capsys.readouterr().out
+
+
+def test_quick_takes_the_place_of_defaults_only(script):
+    record = script("record")
+    flags = record["parser"]("x", "About x.")
+    flags.add_argument("--steps", type=int, default=100)
+    assert record["parse"](flags, ["--quick"], steps=1).steps == 1
+    assert record["parse"](flags, ["--quick", "--steps", "5"], steps=1).steps == 5
+    options = record["parse"](flags, ["--out", "/a/place", "--steps", "7"])
+    assert options.command == "python -m benchmarks x --out FILE --steps 7"
+
+
+def test_spread_and_rounding(script):
+    record = script("record")
+    assert record["spread"]([3.0, 1.0, 2.0], 10) == {"median": 20, "low": 10, "high": 30, "runs": 3}
+    assert record["rounded"]({"a": {"b": 1.23456, "n": 123456}, "c": "x"}) == {"a": {"b": 1.235, "n": 123456}, "c": "x"}
+
+
+def test_flops_of_products_and_loops(script):
+    flops = script("flops")["flops"]
+    x, w = jnp.ones((8, 16)), jnp.ones((5, 16, 16))
+    product = 2 * 8 * 16 * 16
+
+    def layers(x, w):
+        return lax.scan(lambda x, w: (x @ w, None), x, w)[0].sum()
+
+    def of(f, *args):
+        return flops(jax.make_jaxpr(f)(*args))
+
+    assert of(jax.jit(layers), x, w) == 5 * product
+    assert of(jax.grad(layers, (0, 1)), x, w) == 3 * 5 * product
+    assert of(jax.grad(jax.checkpoint(layers), (0, 1)), x, w) == 4 * 5 * product  # the forward pass twice
+    assert of(lambda i: lax.cond(i > 0, lambda: x @ w[0], lambda: x), 1) == product
+    assert of(lambda: lax.while_loop(lambda x: x[0, 0] > 0, lambda x: x @ w[0], x)) == product
+    assert of(lambda: jnp.einsum("bik,bjk->bij", jnp.ones((3, 4, 5)), jnp.ones((3, 6, 5)))) == 2 * 3 * 4 * 6 * 5
+
+
+def test_flops_of_convolutions(script):
+    flops = script("flops")["flops"]
+    numbers = ("NHWC", "HWIO", "NHWC")
+    x, w = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 6))
+
+    def conv(x, w):
+        return lax.conv_general_dilated(x, w, (2, 2), "SAME", dimension_numbers=numbers)
+
+    forward = 2 * (2 * 4 * 4 * 6) * (3 * 3 * 4)
+    assert flops(jax.make_jaxpr(conv)(x, w)) == forward
+    both = flops(jax.make_jaxpr(jax.grad(lambda x, w: conv(x, w).sum(), (0, 1)))(x, w))
+    assert both == 3 * forward  # the zeros between the gradients of a strided convolution are not counted
+
+
+def test_flops_of_a_depthwise_convolution(script):
+    flops = script("flops")["flops"]
+    numbers = ("NHWC", "HWIO", "NHWC")
+    x, w = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 1, 4))
+
+    def conv(x, w):
+        return lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=numbers, feature_group_count=4)
+
+    assert flops(jax.make_jaxpr(conv)(x, w)) == 2 * (2 * 8 * 8 * 4) * (3 * 3)
+
+
+def test_peaks(script):
+    peak = script("flops")["peak"]
+    assert peak("NVIDIA H100 80GB HBM3", "bfloat16") == 989.4e12
+    assert peak("TPU v5 lite", "bfloat16") == 197e12 and peak("TPU v5", "bfloat16") == 459e12
+    assert peak("cpu", "float32") is None and peak("TPU v4", "float32") is None
+
+
+def test_dit_has_the_published_multiplications(script):
+    """DiT-S/2 has 6.06 G multiply-adds a forward pass; a training step is three times that, and 2 FLOPs each."""
+    jit = script("jit")
+    options = jit["argparse"].Namespace(batch=2, dtype=None, remat="full")
+    bare = jit["Bare"](jit["experiment"]("DiT-S", options))
+    _, row = jit["traced"](bare, bare.state_shapes(), bare.resident())
+    assert row["gflop_per_step"] == pytest.approx(6 * 6.06 * 2, rel=0.01)  # none of remat's
+    assert row["batch"] == 2 and row["parameters"] == pytest.approx(32.9e6, rel=0.01)
+
+
+def test_jit(record):
+    cache = jax.config.jax_compilation_cache_dir
+    rows = record("jit", "--traced", "tiny")
+    assert jax.config.jax_compilation_cache_dir == cache
+    row, traced = rows["tiny"], rows["tiny, traced"]
+    assert row["compilations"] == 1
+    assert row["step_ms"]["low"] <= row["step_ms"]["median"] <= row["step_ms"]["high"]
+    assert all(row[name] > 0 for name in ("trace_s", "lower_s", "compile_s", "compile_cached_s", "first_ms"))
+    assert row["mib_peak"] >= row["mib_arguments"] > 0
+    assert {name: traced[name] for name in ("parameters", "batch", "gflop_per_step")}.items() <= row.items()
+    assert "mfu" not in row  # nobody knows the peak of this CPU
+
+
+def test_the_cache_of_jit_keeps_what_is_compiled(script):
+    jit = script("jit")
+    with jit["empty_cache"]():
+        folder = Path(jax.config.jax_compilation_cache_dir)
+        assert not list(folder.glob("*"))
+        jax.jit(lambda x: x + 17)(np.ones(3)).block_until_ready()
+        assert list(folder.glob("*"))
+
+
+def test_a_run_that_is_not_finite_is_not_timed(script):
+    script("bare")
+    from bare import Bare, run
+    from train_fakes import Net
+
+    import mmgen_jax as mm
+
+    bare = Bare(mm.Experiment(model=Net(breaks_at=2), data=mm.data.Arrays({}), steps=10, batch_size=8))
+    state, resident = bare.state(), bare.resident()
+    program = bare.program(state)
+    state, _ = run(program, state, resident, bare.rows(), 2)
+    with pytest.raises(RuntimeError, match="step 3 of 6 was the last with finite numbers"):
+        run(program, state, resident, bare.rows(), 4)
+
+
+@pytest.mark.slow
+def test_loop(record):
+    (row,) = record("loop").values()
+    assert row["fit_ms"]["runs"] == 1 and row["ratio_of_medians"] > 0
+
+
+@pytest.mark.parametrize("what, rows", [("masks", ["S"]), ("remat", ["S, None", "S, dots", "S, names", "S, full"])])
+@pytest.mark.slow
+def test_sampling(record, what, rows):
+    assert list(record("sampling", what)) == rows
