@@ -184,3 +184,27 @@ def test_loop(record):
 @pytest.mark.slow
 def test_sampling(record, what, rows):
     assert list(record("sampling", what)) == rows
+
+
+def test_data(record):
+    rows = record("data")
+    ways = ["on the device", "in memory", "decoded", "streamed, 0", "training, on the device", "training, streamed, 0"]
+    assert list(rows) == [f"tiny: {way}" for way in ways]
+    for row in rows.values():
+        rate = row["examples_per_s"]
+        assert (rate["median"] if isinstance(rate, dict) else rate) > 0
+    assert all(0 <= rows[f"tiny: {way}"]["share_waiting"] <= 1 for way in ways[4:])
+
+
+@pytest.mark.slow
+def test_start(record):
+    row = record("start")["tiny"]
+    assert set(row) == {f"{what}_{how}_s" for what in ("train", "sample") for how in ("cold", "warm")}
+    assert all(seconds["runs"] == 1 and seconds["median"] > 0 for seconds in row.values())
+
+
+def test_start_says_what_a_process_that_failed_has_said(script, tmp_path):
+    start = script("start")
+    process = start["mmgen"](tmp_path, "train", tmp_path / "nothing.py", "--workdir", tmp_path / "run")
+    with pytest.raises(RuntimeError, match="there is no experiment file"):
+        start["seconds_until"](lambda: False, process, 0.0)
