@@ -12,7 +12,7 @@ import numpy as np
 
 import mmgen_jax as mm
 from mmgen_jax.data.loader import order
-from mmgen_jax.train.mesh import put, put_everywhere, stacked_rows
+from mmgen_jax.train.mesh import local_rows, put, put_everywhere, stacked_rows
 from mmgen_jax.train.stages import prepared
 from mmgen_jax.train.step import make_steps, partitioned, per_device
 from mmgen_jax.types import Batch, Metrics, Modality, TrainState
@@ -61,7 +61,7 @@ class Bare:
         """Which examples the steps of one call from step `start` on see, int32 [k, B]."""
         k, size = self.experiment.steps_per_call, self.experiment.batch_size
         drawn = order(EXAMPLES, self.experiment.seed, start * size, (start + k) * size)
-        return put(drawn.astype(np.int32).reshape(k, size), self.stacked, size)
+        return put(drawn.astype(np.int32).reshape(k, size)[:, local_rows(self.stacked, size)], self.stacked, size)
 
     def program(self, state: TrainState) -> Any:
         """The jitted program, new with every call; of `state` only shapes and places matter."""
@@ -70,19 +70,25 @@ class Bare:
         return (per_device if e.per_device else partitioned)(steps, state, self.stacked)
 
 
-def finite(state: TrainState, step: int) -> None:
-    """RuntimeError unless `state` is of that step: the program ends at numbers that are not finite, and looks fast."""
-    if int(state.step) != step:
-        raise RuntimeError(f"step {int(state.step)} of {step} was the last with finite numbers")
-
-
 def run(program: Any, state: TrainState, resident: Any, rows: jax.Array, steps: int) -> tuple[TrainState, Metrics]:
-    """So many further steps, as many in a call as `rows` has. They are waited for."""
+    """So many further steps, as many in a call as `rows` has. They are waited for.
+
+    Raises RuntimeError if a number is not finite: the program ends there, and would look fast.
+    """
     end = int(state.step) + steps
     while steps > 0:
         count = min(steps, len(rows))
         state, metrics = program(state, resident, rows, np.int32(count))
         steps -= count
     jax.block_until_ready((state, metrics))
-    finite(state, end)
+    if int(state.step) != end:
+        raise RuntimeError(f"step {int(state.step)} of {end} was the last with finite numbers")
     return state, metrics
+
+
+def memory(program: Any) -> dict[str, float]:
+    """What the compiler says that one device needs for a compiled program, in MiB."""
+    said = program.memory_analysis()
+    arguments, temporary = said.argument_size_in_bytes, said.temp_size_in_bytes
+    peak = arguments + temporary + said.output_size_in_bytes - said.alias_size_in_bytes
+    return {f"mib_{name}": x / 2**20 for name, x in dict(arguments=arguments, temporary=temporary, peak=peak).items()}

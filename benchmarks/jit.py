@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bare import Bare, run
+from bare import Bare, memory, run
 from dit import PRESETS, training
 from flops import flops, peak
 from jax.experimental.compilation_cache import compilation_cache
@@ -80,7 +80,8 @@ def whole(bare: Bare, options: argparse.Namespace) -> dict[str, Any]:
         again = bare.program(state).lower(state, resident, bare.rows(), np.int32(1))
         row["compile_cached_s"], _ = timed(again.compile)
         row["compilations"], state = compilations(bare, jitted, state, resident)
-    return row | said(program) | steady(bare, program, state, resident, row["gflop_per_step"], options)
+    row["mib_accessed"] = program.cost_analysis()["bytes accessed"] / 2**20
+    return row | memory(program) | steady(bare, program, state, resident, row["gflop_per_step"], options)
 
 
 @contextlib.contextmanager
@@ -104,16 +105,6 @@ def set_cache(settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()  # it is opened once, where it was told to be then
-
-
-def said(program: Any) -> dict[str, float]:
-    """What the compiler says of a program, in MiB."""
-    memory = program.memory_analysis()
-    arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    total = arguments + temporary + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    accessed = program.cost_analysis()["bytes accessed"]
-    sizes = {"accessed": accessed, "arguments": arguments, "temporary": temporary, "peak": total}
-    return {f"mib_{name}": size / 2**20 for name, size in sizes.items()}
 
 
 def compilations(bare: Bare, program: Any, state: TrainState, resident: Any) -> tuple[int, TrainState]:

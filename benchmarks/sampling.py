@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bare import Bare
+from bare import Bare, memory
 from dit import PRESETS, training
 from record import parse, parser, spread, timed, write
 
@@ -69,7 +69,7 @@ def tokens(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def remat(options: argparse.Namespace) -> dict[str, Any]:
-    """MiB that a training step needs beside its arguments, by policy."""
+    """MiB that a training step needs, for its arguments and beside them, by policy."""
     rows = {}
     for name in options.names:
         for policy in (None, "dots", "names", "full"):
@@ -77,7 +77,7 @@ def remat(options: argparse.Namespace) -> dict[str, Any]:
             bare = Bare(dataclasses.replace(e, mesh=mm.Mesh(data=1)))
             state = bare.state_shapes()
             program = bare.program(state).lower(state, bare.resident(), bare.rows(), np.int32(1)).compile()
-            rows[f"{name}, {policy}"] = {"mib_temporary": program.memory_analysis().temp_size_in_bytes / 2**20}
+            rows[f"{name}, {policy}"] = memory(program)
     return rows
 
 

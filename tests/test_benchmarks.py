@@ -208,3 +208,85 @@ def test_start_says_what_a_process_that_failed_has_said(script, tmp_path):
     process = start["mmgen"](tmp_path, "train", tmp_path / "nothing.py", "--workdir", tmp_path / "run")
     with pytest.raises(RuntimeError, match="there is no experiment file"):
         start["seconds_until"](lambda: False, process, 0.0)
+
+
+def test_checkpoint(record):
+    (row,) = record("checkpoint").values()
+    assert row["parameters"] == 10 * 32**2
+    assert row["state_mb"] == pytest.approx(3 * 4 * row["parameters"] / 1e6, rel=1e-3)
+    assert row["blocking_s"]["median"] <= row["save_s"]["median"]
+    assert row["share_of_training"]["high"] < 1
+
+
+HLO = """
+  %all-reduce.1 = (f32[64,64]{1,0}, bf16[8]{0}, pred[]) all-reduce(%a, %b, %c), replica_groups={{0,1,2,3}}
+  ROOT %all-gather.2 = f32[4,128]{1,0} all-gather(%d), dimensions={0}
+  %reduce-scatter = s32[16]{0} reduce-scatter(%e), dimensions={0}, to_apply=%add
+  %fusion = f32[64,64]{1,0} fusion(%all-gather.2), kind=kLoop, calls=%all-reduce.fused
+  %get-tuple-element = f32[64,64]{1,0} get-tuple-element(%all-reduce.1), index=0
+"""
+
+
+def test_collectives_are_read_from_hlo(script):
+    names = script("collectives")
+    found = [("all-reduce", 4 * 64 * 64 + 2 * 8 + 1), ("all-gather", 4 * 4 * 128), ("reduce-scatter", 4 * 16)]
+    assert list(names["collectives"](HLO)) == found
+    whole = 1200.0  # of four devices: an all-reduce is a reduce-scatter, of which each has 300 bytes, and an all-gather
+    sent = {kind: names["sent"](kind, b, 4) for kind, b in (("reduce-scatter", whole / 4), ("all-gather", whole))}
+    assert sent == {"reduce-scatter": 900, "all-gather": 900} and names["sent"]("all-reduce", whole, 4) == 1800
+    assert names["sent"]("collective-permute", 7, 4) == 7 and names["sent"]("all-reduce", whole, 1) == 0
+
+
+def test_collectives_of_compiled_programs(script):
+    collectives = script("collectives")["collectives"]
+    mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
+    split, whole = jax.NamedSharding(mesh, jax.P("data")), jax.NamedSharding(mesh, jax.P())
+    x = jax.device_put(np.ones((16, 4), np.float32), split)
+    gather = jax.jit(lambda x: 2 * x, out_shardings=whole).lower(x).compile()
+    assert list(collectives(gather.as_text())) == [("all-gather", 4 * 16 * 4)]
+    reduce = jax.jit(lambda x: x.sum(0), out_shardings=whole).lower(x).compile()
+    assert list(collectives(reduce.as_text())) == [("all-reduce", 4 * 4)]
+
+
+@pytest.mark.slow
+def test_scaling(record):
+    rows = record("scaling", "--processes", "2")
+    forms = ("jit", "shard_map", "fsdp")
+    assert list(rows) == [f"{n}, {form}" for n in ("1 devices", "2 devices", "2 processes") for form in forms]
+    for where in ("2 devices", "2 processes"):
+        for form in ("jit", "shard_map"):
+            row = rows[f"{where}, {form}"]
+            assert "all-gather" not in row["collectives"]  # whole parameters are nowhere sent
+            assert row["sent_over_least"] == pytest.approx(1, rel=0.01)
+            assert row["mib_state"] == pytest.approx(rows["1 devices, jit"]["mib_state"])
+        split = rows[f"{where}, fsdp"]
+        assert split["mib_state"] == pytest.approx(rows["1 devices, jit"]["mib_state"] / 2, rel=0.01)
+
+
+def test_scaling_does_not_accept_other_results(script, tmp_path):
+    difference = script("scaling")["difference"]
+    np.savez(tmp_path / "jit.npz", w=np.array([1.0, -2.0]))
+    assert difference(tmp_path, "jit", {"w": np.array([1.0, -2.00001])}) == pytest.approx(5e-6, rel=1e-2)
+    with pytest.raises(RuntimeError, match="jit ends 0.05 from what one device computes"):
+        difference(tmp_path, "jit", {"w": np.array([1.1, -2.0])})
+    with pytest.raises(RuntimeError, match="jit ends nan"):
+        difference(tmp_path, "jit", {"w": np.array([np.nan, -2.0])})
+
+
+def test_table(script, tmp_path):
+    rows = {
+        "a": {"step_ms": {"median": 2.0, "low": 1.5, "high": 3.25, "runs": 5}, "parameters": 12345},
+        "b": {"step_ms": {"median": 2.5, "low": 2.5, "high": 2.5, "runs": 1}, "mfu": 0.12345, "text": "1 all-reduce"},
+    }
+    head = {"command": "python -m benchmarks x", "device": "a device", "versions": {"jax": "1"}, "load_before": 0.5}
+    (tmp_path / "x-cpu.json").write_text(json.dumps(head | {"rows": rows}))
+    (tmp_path / "other.json").write_text('{"models": {}}')
+    script("table")["main"](["--folder", str(tmp_path)])
+    page = (tmp_path / "README.md").read_text()
+    assert "## x-cpu\n\n`python -m benchmarks x`\n\na device; load before: 0.50; jax 1\n" in page
+    assert "| | step ms | parameters | mfu | text |\n|---|---|---|---|---|\n" in page
+    assert "| a | 2 (1.5 to 3.25) | 12,345 |  |  |\n| b | 2.5 |  | 0.1235 | 1 all-reduce |" in page
+    assert page.endswith("Also here: `other.json`.\n")
+    before = page
+    script("table")["main"](["--folder", str(tmp_path)])
+    assert (tmp_path / "README.md").read_text() == before
