@@ -47,8 +47,11 @@ class Bare:
         return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
 
     def state(self) -> TrainState:
+        """The same as arrays."""
         where = jax.tree.map(lambda x: x.sharding, self.state_shapes())
-        return jax.jit(self.create, out_shardings=where)(jax.random.key(self.experiment.seed))
+        options = {"xla_backend_optimization_level": 0}  # run once: quick to compile is what counts
+        program = jax.jit(self.create, out_shardings=where, compiler_options=options)
+        return program(jax.random.key(self.experiment.seed))
 
     def resident(self, state: TrainState | None = None, split: Batch | None = None) -> Any:
         """Examples on the devices, prepared by the model if it does that, for which `state` is needed."""
