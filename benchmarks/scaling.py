@@ -94,8 +94,8 @@ def main(args: Sequence[str] | None = None) -> None:
             if first is None:  # that of one device
                 with np.load(Path(folder) / "jit.npz") as file:
                     first = dict(file)
+            where = f"{processes} processes" if processes > 1 else f"{devices} device{'s' * (devices > 1)}"
             for name, row in found.items():
-                where = f"{devices} devices" if processes == 1 else f"{processes} processes"
                 rows[f"{where}, {name}"] = {"difference": difference(Path(folder), name, first)} | row
     write("scaling", options, rows)
 

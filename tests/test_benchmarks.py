@@ -39,6 +39,7 @@ def record(script, tmp_path, capsys):
 
 def test_it_lists_and_runs_them(monkeypatch, capsys):
     main = runpy.run_path(str(FOLDER / "__main__.py"))["main"]
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(sys, "argv", ["benchmarks"])
     main()
     listed = capsys.readouterr().out
@@ -255,15 +256,15 @@ def test_collectives_of_compiled_programs(script):
 def test_scaling(record):
     rows = record("scaling", "--processes", "2")
     forms = ("jit", "shard_map", "fsdp")
-    assert list(rows) == [f"{n}, {form}" for n in ("1 devices", "2 devices", "2 processes") for form in forms]
+    assert list(rows) == [f"{n}, {form}" for n in ("1 device", "2 devices", "2 processes") for form in forms]
     for where in ("2 devices", "2 processes"):
         for form in ("jit", "shard_map"):
             row = rows[f"{where}, {form}"]
             assert "all-gather" not in row["collectives"]  # whole parameters are nowhere sent
             assert row["sent_over_least"] == pytest.approx(1, rel=0.01)
-            assert row["mib_state"] == pytest.approx(rows["1 devices, jit"]["mib_state"])
+            assert row["mib_state"] == pytest.approx(rows["1 device, jit"]["mib_state"])
         split = rows[f"{where}, fsdp"]
-        assert split["mib_state"] == pytest.approx(rows["1 devices, jit"]["mib_state"] / 2, rel=0.01)
+        assert split["mib_state"] == pytest.approx(rows["1 device, jit"]["mib_state"] / 2, rel=0.01)
 
 
 def test_scaling_does_not_accept_other_results(script, tmp_path):
