@@ -2,6 +2,7 @@
 
 from mmgen_jax.data.builders.digits import Digits
 from mmgen_jax.data.builders.polydigits import PolyDigits
+from mmgen_jax.data.builders.stacked import StackedDigits
 from mmgen_jax.data.catalogue import Tfds, prepared
 from mmgen_jax.data.loader import batches, encode, load, order, stream
 from mmgen_jax.data.source import Arrays, Binarized, Missing, Paired
@@ -15,6 +16,7 @@ __all__ = [
     "Paired",
     "PolyDigits",
     "Square",
+    "StackedDigits",
     "Tfds",
     "batches",
     "encode",

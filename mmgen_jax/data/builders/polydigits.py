@@ -32,9 +32,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from mmgen_jax.data.builders import facts
+from mmgen_jax.data.builders.handwritten import handwritten
 from mmgen_jax.data.builders.preparing import Recipe, png
-from mmgen_jax.data.builders.wheels import known, locate, mnist_5k, mnist_5k_rows
-from mmgen_jax.data.catalogue import Tfds
+from mmgen_jax.data.builders.wheels import known, locate
 from mmgen_jax.data.source import check_split
 from mmgen_jax.types import Source
 
@@ -112,7 +112,7 @@ def _stored(examples: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[st
 
 def examples(data: PolyDigits, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(key, example) of every example of a split, class by class."""
-    images, labels = _digits(data, split)
+    images, labels = handwritten("PolyDigits", data.digits, split, data.data_dir)
     pictures = backgrounds()
     for again in range(data.per_digit):
         for label in range(10):
@@ -161,14 +161,3 @@ def backgrounds() -> dict[str, np.ndarray]:
             raise RuntimeError(f"PolyDigits: {path} is not the picture this data set is made of.")
         pictures[view] = np.asarray(Image.open(path))
     return pictures
-
-
-def _digits(data: PolyDigits, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, SIDE, SIDE] and labels [N] of a split."""
-    if data.digits == "offline":
-        images, labels = mnist_5k("PolyDigits")
-        rows = mnist_5k_rows(split)
-        return images[rows], labels[rows]
-    source = Tfds("mnist", {"image": "image", "label": "label"}, data_dir=data.data_dir).source(split)
-    mnist = [source[i] for i in range(len(source))]
-    return np.stack([digit["image"][..., 0] for digit in mnist]), np.array([digit["label"] for digit in mnist])
