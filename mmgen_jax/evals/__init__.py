@@ -6,6 +6,7 @@ from mmgen_jax.evals.distances import Distances
 from mmgen_jax.evals.facts import Facts
 from mmgen_jax.evals.features import Classifier, RandomFeatures
 from mmgen_jax.evals.latents import Latents
+from mmgen_jax.evals.modes import Modes
 from mmgen_jax.evals.reconstruction import Reconstruction
 from mmgen_jax.evals.words import Words
 
@@ -16,6 +17,7 @@ __all__ = [
     "Distances",
     "Facts",
     "Latents",
+    "Modes",
     "RandomFeatures",
     "Reconstruction",
     "Words",

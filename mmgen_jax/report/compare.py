@@ -19,9 +19,10 @@ from mmgen_jax.report.parts import card, row, section, table
 from mmgen_jax.report.style import CSS
 from mmgen_jax.train.record import read_evaluation
 
-BESIDE = ("low", "high", "floor", "chance", "examples", "error")  # what stands beside a value, under its name
+# What stands beside a value, under its name.
+BESIDE = ("low", "high", "floor", "real", "chance", "examples", "samples", "error")
 HIGHER = ("coherence", "facts", "precision", "recall", "coverage", "probe", "latents")  # is better
-LOWER = ("frechet", "kernel", "mind", "nll", "bits", "reconstruction")
+LOWER = ("frechet", "kernel", "kl", "mind", "nll", "bits", "reconstruction")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ They know no model. What they are called on, how often and against what is the e
 from mmgen_jax.evals.metrics.diversity import vendi_score
 from mmgen_jax.evals.metrics.frechet import frechet_at_infinity, frechet_distance, frechet_of_moments
 from mmgen_jax.evals.metrics.kernel import Gaussian, Polynomial, draw_subsets, kernel_distance
+from mmgen_jax.evals.metrics.modes import modes_covered, modes_deviation, modes_divergence, modes_floor
 from mmgen_jax.evals.metrics.moments import Moments
 from mmgen_jax.evals.metrics.neighbours import density_coverage, expected_coverage, precision_recall
 from mmgen_jax.evals.metrics.retrieval import alignment, recall_at
@@ -29,6 +30,10 @@ __all__ = [
     "frechet_of_moments",
     "kernel_distance",
     "mind",
+    "modes_covered",
+    "modes_deviation",
+    "modes_divergence",
+    "modes_floor",
     "ms_ssim",
     "precision_recall",
     "psnr",
