@@ -1,4 +1,4 @@
-"""Losses, penalties, spectral norm and path lengths against stored numbers, values and gradients.
+"""Losses, penalties, spectral norm, path lengths, schedules and contrastive losses: stored values and gradients.
 
 Every size and setting is read from the file; `--golden DIR` takes other files of the same format.
 """
@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgen_jax.gan import losses, penalties, regularizers, spectral
+from mmgen_jax.gan import contrastive, losses, penalties, regularizers, spectral
 from mmgen_jax.train.optimizer import Optimizer
-from mmgen_jax.train.players import lazily
+from mmgen_jax.train.players import ema_decay, lazily
 
 LOSSES = {
     "minimax": losses.Minimax(),
@@ -126,19 +126,21 @@ def check_path_length(file):
         h = jnp.sin(sum(jnp.tanh(w[:, i] @ p.T) for i, p in enumerate(weights["P"])))
         return jnp.moveaxis((h @ weights["Q"].T).reshape(file["pl/image"].shape), 1, -1)
 
-    def term(weights):
+    def term(weights, constant):
         noise, w = jnp.moveaxis(jnp.asarray(file["pl/noise"]), 1, -1), jnp.asarray(file["pl/w"])
-        penalty = regularizers.PathLength(weight=float(file["pl/weight"]), decay=float(file["pl/decay"]))
+        settings = {name: float(file[f"pl/{name}"]) for name in ("weight", "decay")}
+        penalty = regularizers.PathLength(**settings, constant=constant)
         values, mean = penalty(lambda w: make(weights, w), w, noise, jnp.asarray(file["pl/mean_before"]))
         return values.mean(), mean
 
     weights = {name: jnp.asarray(file[f"pl/{name}"]) for name in "PQ"}
     np.testing.assert_allclose(make(weights, jnp.asarray(file["pl/w"])), image, rtol=1e-12)
-    (value, mean), grads = jax.value_and_grad(term, has_aux=True)(weights)
-    np.testing.assert_allclose(mean, file["pl/mean_after"], rtol=1e-12)
-    np.testing.assert_allclose(value, file["pl_detached/value"], rtol=1e-10)
-    for name, grad in grads.items():
-        np.testing.assert_allclose(grad, file[f"pl_detached/grad.{name}"], rtol=1e-8, atol=1e-11)
+    for of, constant in (("pl_detached", True), ("pl", False)):
+        (value, mean), grads = jax.value_and_grad(term, has_aux=True)(weights, constant)
+        np.testing.assert_allclose(mean, file["pl/mean_after"], rtol=1e-12)
+        np.testing.assert_allclose(value, file[f"{of}/value"], rtol=1e-10)
+        for name, grad in grads.items():
+            np.testing.assert_allclose(grad, file[f"{of}/grad.{name}"], rtol=1e-8, atol=1e-11)
 
 
 def check_lazy_optimisers(file):
@@ -149,10 +151,48 @@ def check_lazy_optimisers(file):
         np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 
+def check_schedules(file):
+    """Settings of which there are no arrays stand in the names of the keys."""
+    short, ramped = "ema/beta_half_life_10k_batch32", "ema/beta_rampup_0.05_half_life_500k_batch64"
+    np.testing.assert_allclose(ema_decay(32, 10_000), file[short], rtol=1e-12)
+    found = ema_decay(64, 500_000, jnp.asarray(file["ema/cur_nimg"]), ramp=0.05)
+    np.testing.assert_allclose(found, file[ramped], rtol=1e-12)
+    rate = Optimizer(learning_rate=2e-4, schedule="cosine", final=5e-5).rate(1000)
+    found = [rate(round(1000 * progress)) for progress in file["cosine/progress"]]
+    np.testing.assert_allclose(found, file["cosine/lr_2e-4_to_5e-5"], rtol=1e-10)
+
+
+def check_contrastive(file):
+    settings = json.loads(str(file["meta"]))["settings"]
+    scale = 1 / settings["infonce_tau"]
+    start = {
+        "clip": {"log_scale": settings["clip_log_scale"]},
+        "infonce": {},
+        "infonce_one_way": {},
+        "siglip": {"log_scale": settings["siglip_log_scale"], "bias": settings["siglip_bias"]},
+    }
+    losses = {
+        "clip": contrastive.clip,
+        "infonce": lambda a, b: contrastive.info_nce(a, b, scale),
+        "infonce_one_way": lambda a, b: contrastive.one_way(a, b, scale),
+        "siglip": contrastive.siglip,
+    }
+    a, b = jnp.asarray(file["a"]), jnp.asarray(file["b"])
+    np.testing.assert_allclose(contrastive.cosines(a, b), file["cosine"], rtol=1e-12)
+    for name, loss in losses.items():
+        learned = {"a": a, "b": b} | {key: jnp.asarray(value) for key, value in start[name].items()}
+        value, grads = jax.value_and_grad(lambda learned: loss(**learned).mean())(learned)  # noqa: B023
+        np.testing.assert_allclose(value, file[f"{name}/value"], rtol=1e-10, err_msg=name)
+        for key, grad in grads.items():
+            wanted = file[f"{name}/grad.{key}"]
+            np.testing.assert_allclose(grad, wanted, rtol=1e-8, atol=1e-12, err_msg=f"{name} {key}")
+
+
 CHECKS = {
+    "contrastive": (check_contrastive,),
     "losses": (check_losses,),
     "spectral_norm": (check_spectral_norm,),
-    "stylegan": (check_path_length, check_lazy_optimisers),
+    "stylegan": (check_path_length, check_lazy_optimisers, check_schedules),
 }
 
 

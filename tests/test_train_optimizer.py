@@ -84,6 +84,8 @@ def test_schedules_count_training_steps_whatever_is_accumulated():
         (dict(warmup=20), {0: 0.05, 9: 0.5, 19: 1, 20: 1, 100: 1}),
         (dict(warmup=20, schedule="cosine"), {0: 0.05, 19: 1, 20: 1, 60: 0.5, 100: 0}),
         (dict(warmup=1, schedule="linear"), {0: 1, 1: 1, 100: 0}),
+        (dict(schedule="linear", final=0.5), {0: 1, 50: 0.625, 100: 0.25, 120: 0.25}),
+        (dict(schedule="cosine", final=0.5), {0: 1, 50: 0.625, 100: 0.25, 120: 0.25}),
     ],
 )
 def test_learning_rates(fields, expected):
@@ -117,6 +119,7 @@ def test_moments_have_the_paths_of_the_parameters():
         (dict(learning_rate=0.0), "optimizer.learning_rate is 0.0, but must be more than 0"),
         (dict(learning_rate=float("nan")), "optimizer.learning_rate is nan"),
         (dict(schedule="step"), "optimizer.schedule is 'step', but must be one of"),
+        (dict(final=0.1), r"optimizer.final is 0.1, but must be in \[0, learning_rate = 0.001\]"),
         (dict(warmup=-1), "optimizer.warmup is -1"),
         (dict(weight_decay=-0.1), "optimizer.weight_decay is -0.1"),
         (dict(clip=0.0), "optimizer.clip is 0.0, but must be None or more than 0"),

@@ -1,5 +1,6 @@
 """Adversarial networks: one game over all modalities."""
 
+from mmgen_jax.gan import contrastive
 from mmgen_jax.gan.augment import ADA, DiffAugment
 from mmgen_jax.gan.losses import Hinge, LeastSquares, Minimax, NonSaturating, RaGAN, RpGAN, Wasserstein
 from mmgen_jax.gan.model import GAN
@@ -7,6 +8,7 @@ from mmgen_jax.gan.networks.dcgan import DCGAN
 from mmgen_jax.gan.networks.r3gan import R3GAN
 from mmgen_jax.gan.penalties import DRAGAN, MAGP, R1, R2, WGANGP, ZeroGP
 from mmgen_jax.gan.regularizers import Balanced, LeCam, PathLength
+from mmgen_jax.train.players import ema_decay, lazily
 
 __all__ = [
     "ADA",
@@ -30,4 +32,7 @@ __all__ = [
     "RpGAN",
     "Wasserstein",
     "ZeroGP",
+    "contrastive",
+    "ema_decay",
+    "lazily",
 ]

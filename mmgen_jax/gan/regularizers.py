@@ -8,7 +8,7 @@
 
 (1) Tseng et al. 2021, arXiv:2104.03310, with r(u) = max(0, u) as in the published code. (2) to (4) Zhao et al. 2020,
 arXiv:2002.04724: bCR and zCR. (5) Karras et al. 2020, arXiv:1912.04958: J is the Jacobian of the example by the code
-it is made of, a the running mean of l, and a constant here: it is what l is drawn to.
+it is made of, a the running mean of l, and a constant as a rule: it is what l is drawn to.
 """
 
 from __future__ import annotations
@@ -107,11 +107,13 @@ class PathLength:
         weight: w.
         every: steps of the generator between two with this term, which then counts as often.
         decay: the share by which a moves towards the mean of l.
+        constant: whether a is one; False: this batch's share in it has a gradient, as in the published code.
     """
 
     weight: float = 2.0
     every: int = 4
     decay: float = 0.01
+    constant: bool = True
 
     def __post_init__(self) -> None:
         if self.weight < 0 or self.every < 1 or not 0 < self.decay <= 1:
@@ -133,5 +135,6 @@ class PathLength:
         (g,) = pull(jax.tree.map(lambda x, y: y / math.sqrt(math.prod(x.shape[1:-1])), made, noise))
         n = (g**2).sum(-1)
         length = jnp.sqrt(n.reshape(len(n), -1).mean(1))
-        mean = jax.lax.stop_gradient(mean + self.decay * (batch_mean(length) - mean))
-        return self.weight * (length - mean) ** 2, mean
+        mean = mean + self.decay * (batch_mean(length) - mean)
+        towards = jax.lax.stop_gradient(mean) if self.constant else mean
+        return self.weight * (length - towards) ** 2, jax.lax.stop_gradient(mean)

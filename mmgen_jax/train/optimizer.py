@@ -26,7 +26,8 @@ class Optimizer:
     Attributes:
         name: adamw (Adam where weight_decay is 0), lion, or sgd.
         learning_rate: the largest the rate becomes.
-        schedule: the rate after the warm-up: constant, or falling to 0 at the last step by a cosine or a line.
+        schedule: the rate after the warm-up: constant, or falling to `final` at the last step by a cosine or a line.
+        final: the rate at the end of a schedule that is not constant.
         warmup: steps in which the rate rises linearly to `learning_rate`.
         weight_decay: how strongly matrices and kernels are drawn to 0.
         clip: bound on the global norm of the gradient; None for no bound.
@@ -42,6 +43,7 @@ class Optimizer:
     name: Name = "adamw"
     learning_rate: float = 1e-3
     schedule: Schedule = "constant"
+    final: float = 0.0
     warmup: int = 0
     weight_decay: float = 0.0
     clip: float | None = None
@@ -55,6 +57,7 @@ class Optimizer:
             "name": (self.name in get_args(Name), f"one of {get_args(Name)}"),
             "learning_rate": (self.learning_rate > 0, "more than 0"),
             "schedule": (self.schedule in get_args(Schedule), f"one of {get_args(Schedule)}"),
+            "final": (0 <= self.final <= self.learning_rate, f"in [0, learning_rate = {self.learning_rate}]"),
             "warmup": (self.warmup >= 0, "at least 0"),
             "weight_decay": (self.weight_decay >= 0, "at least 0"),
             "clip": (self.clip is None or self.clip > 0, "None or more than 0"),
@@ -74,8 +77,8 @@ class Optimizer:
         rest = steps - self.warmup
         after = {
             "constant": optax.constant_schedule(self.learning_rate),
-            "cosine": optax.cosine_decay_schedule(self.learning_rate, rest),
-            "linear": optax.linear_schedule(self.learning_rate, 0.0, rest),
+            "cosine": optax.cosine_decay_schedule(self.learning_rate, rest, self.final / self.learning_rate),
+            "linear": optax.linear_schedule(self.learning_rate, self.final, rest),
         }[self.schedule]
         # From 1/warmup at step 0, not from 0: no step is wasted.
         before = optax.linear_schedule(self.learning_rate / max(self.warmup, 1), self.learning_rate, self.warmup - 1)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax.numpy as jnp
 import optax
 
 from mmgen_jax.train.optimizer import Optimizer
+from mmgen_jax.types import Array
 
+SHORTEST = 1e-8  # half-life that is divided by
 ADAM = Optimizer(learning_rate=2e-4, b1=0.0, b2=0.99)  # without momentum, which makes players circle each other
 
 
@@ -66,5 +69,20 @@ def lazily(optimizer: Optimizer, every: int) -> Optimizer:
     It sees k + 1 gradients where it saw k: with c = k / (k + 1) its rate is c times, its decays are to the power c.
     """
     c = every / (every + 1)
-    rate, b1, b2 = optimizer.learning_rate * c, optimizer.b1**c, optimizer.b2**c
-    return dataclasses.replace(optimizer, learning_rate=rate, b1=b1, b2=b2)
+    rate, final, b1, b2 = optimizer.learning_rate * c, optimizer.final * c, optimizer.b1**c, optimizer.b2**c
+    return dataclasses.replace(optimizer, learning_rate=rate, final=final, b1=b1, b2=b2)
+
+
+def ema_decay(
+    batch_size: int, half_life: float, seen: Array | float | None = None, ramp: float = 0.05
+) -> Array | float:
+    """The decay of an average in which an example counts half after `half_life` more: for `Players.ema`.
+
+        decay = (1/2)^(batch_size / min(half_life, ramp seen))
+
+    Karras et al. 2020, arXiv:2006.06676, have it so in their code. `seen` are the examples so far, with which an
+    average begins short: for a loop of one's own, which asks for it again at each step. Without it there is no minimum;
+    the library's own average begins short by another rule (`train.step.averaged`).
+    """
+    length = half_life if seen is None else jnp.maximum(jnp.minimum(half_life, ramp * seen), SHORTEST)
+    return 0.5 ** (batch_size / length)
