@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import time
 from types import SimpleNamespace
@@ -10,7 +9,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from train_fakes import Net, Points, split_in_memory
+from train_fakes import Net, Points, Sends, split_in_memory
 
 from mmgen_jax.config import Experiment
 from mmgen_jax.modalities import Vector
@@ -39,20 +38,6 @@ def close_trees(a, b, tol):
 
 def losses(workdir):
     return [(row["step"], row["loss"]) for row in read_rows(workdir / "metrics.jsonl") if "loss" in row]
-
-
-@dataclasses.dataclass(frozen=True)
-class Sends:
-    """An evaluator that sends its own process a signal, as a cluster would, the first time it runs."""
-
-    number: int
-
-    def __call__(self, model, variables, data, key):
-        sent = data.cache.with_name("sent")
-        if not sent.exists():
-            sent.touch()
-            os.kill(os.getpid(), self.number)
-        return {}
 
 
 def stops_after_a_call(step, number=signal.SIGTERM, **changes):

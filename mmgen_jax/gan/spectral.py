@@ -20,11 +20,11 @@ EPS = 1e-12  # of lengths that are divided by
 
 
 def vectors(key: Key, params: Params) -> Params:
-    """A random u [outputs] of length one for each kernel; for what is none, an empty array."""
+    """A random u [outputs] of length one for each kernel; for what is none, a zero: checkpoints hold no empty arrays."""
 
     def start(path: tuple, w: Array) -> Array:
         if w.ndim < 2:
-            return jnp.zeros((0,), w.dtype)
+            return jnp.zeros((), w.dtype)
         return unit(jax.random.normal(fold_name(key, jax.tree_util.keystr(path)), (w.shape[-1],), w.dtype))
 
     return jax.tree_util.tree_map_with_path(start, params)
