@@ -28,7 +28,7 @@ def make(loss: Loss, penalties: tuple[Penalty, ...], adam: mm.Optimizer) -> mm.E
             modalities={"image": picture}, noise=64, own=16, loss=loss, penalties=penalties, networks=mm.gan.DCGAN()
         ),
         data=mm.data.StackedDigits(),
-        steps=20_000,
+        steps=12_000,
         batch_size=64,
         optimizer=mm.Players(generator=adam, critic=adam, warmup=100, ema=0.999),
         steps_per_call=20,
@@ -42,7 +42,7 @@ def make(loss: Loss, penalties: tuple[Penalty, ...], adam: mm.Optimizer) -> mm.E
 experiment = make(
     loss=mm.gan.RpGAN(),
     penalties=(mm.gan.R1(gamma=1.0), mm.gan.R2(gamma=1.0)),
-    adam=mm.Optimizer(learning_rate=5e-4, b1=0.0, b2=0.99, schedule="cosine"),
+    adam=mm.Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine"),
 )
 small = {"image": dataclasses.replace(picture, features=4)}
 tiny = dataclasses.replace(experiment.model, modalities=small)  # for tests

@@ -20,7 +20,7 @@ EPS = 1e-12  # of lengths that are divided by
 
 
 def vectors(key: Key, params: Params) -> Params:
-    """A random u [outputs] of length one for each kernel; for what is none, a zero: checkpoints hold no empty arrays."""
+    """A random u [outputs] of length one for each kernel; for all else a zero, as checkpoints hold no empty arrays."""
 
     def start(path: tuple, w: Array) -> Array:
         if w.ndim < 2:
