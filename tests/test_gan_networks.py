@@ -1,16 +1,21 @@
 """Architectures: any shape, zero-initialised blocks, the published filter, and what a critic's value depends on."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from vae_cases import random_batch
 
-from mmgen_jax.gan import DCGAN, GAN, R3GAN, spectral
-from mmgen_jax.gan.networks import r3gan
+from mmgen_jax.gan import DCGAN, GAN, R3GAN, SNGAN, Hinge, spectral
+from mmgen_jax.gan.networks import r3gan, sngan
 from mmgen_jax.gan.relaxed import relaxed, restored, shown
 from mmgen_jax.modalities import Image, Label, Text, Vector
+from mmgen_jax.types import TrainState
 
-ARCHITECTURES = {"r3gan": R3GAN(blocks=1, growth=2, group=4), "dcgan": DCGAN(growth=2)}
+ARCHITECTURES = {"r3gan": R3GAN(blocks=1, growth=2, group=4), "dcgan": DCGAN(growth=2), "sngan": SNGAN()}
 SHAPES = [(5,), (7, 3), (6, 9, 2), (3, 5, 4, 1)]  # without space, and one to three axes of it
 
 
@@ -69,6 +74,66 @@ def test_grouped_convolution_is_one_within_each_group():
         np.testing.assert_allclose(y[..., 2 * g : 2 * g + 2], part, rtol=1e-4, atol=1e-5)
 
 
+def test_a_modulated_norm_is_a_norm_whose_scale_and_shift_follow_the_code():
+    norm, x = sngan.ModulatedNorm(), jax.random.normal(jax.random.key(0), (2, 5, 6))
+    code = jax.random.normal(jax.random.key(1), (2, 3))
+    params = jax.tree.map(jnp.zeros_like, jax.jit(norm.init)(jax.random.key(2), x, code))
+    y = norm.apply(params, x, code)
+    np.testing.assert_allclose((np.asarray(y) ** 2).mean(-1), 1, rtol=1e-4)
+    params["params"]["scale"]["kernel"] = params["params"]["scale"]["kernel"].at[0].set(1.0)
+    params["params"]["shift"]["bias"] = jnp.full(6, 7.0)
+    changed = norm.apply(params, x, code)
+    np.testing.assert_allclose(changed, y * (1 + code[:, None, :1]) + 7, rtol=1e-4, atol=1e-5)
+
+
+def test_sizes_of_a_residual_network_are_means_and_copies():
+    x = jnp.arange(10.0).reshape(1, 5, 2, 1)
+    small = sngan.halved(x)
+    np.testing.assert_allclose(small.ravel(), [1.5, 5.5, 8.5])
+    np.testing.assert_allclose(sngan.doubled(small, (5, 2))[0, ..., 0], [[1.5] * 2] * 2 + [[5.5] * 2] * 2 + [[8.5] * 2])
+    lone = jnp.ones((2, 1, 6, 3))
+    assert sngan.halved(lone).shape == (2, 1, 3, 3) and sngan.doubled(sngan.halved(lone), (1, 6)).shape == lone.shape
+
+
+def test_the_deviation_of_a_group_is_one_more_channel():
+    x = jnp.concatenate([jnp.zeros((2, 3, 4)), jnp.ones((2, 3, 4))])  # rows i and i + 2 are a group of two
+    seen = sngan.with_deviation(x, 2)
+    np.testing.assert_array_equal(seen[..., :4], x)
+    np.testing.assert_allclose(seen[..., 4], 0.5, rtol=1e-4)
+    np.testing.assert_allclose(sngan.with_deviation(x[:2], 2)[..., 4], 0, atol=1e-3)
+    assert sngan.with_deviation(x[:3], 2).shape == (3, 3, 5)  # three rows have no groups of two
+
+
+def test_a_critic_with_deviations_tells_a_batch_of_one_example_from_one_of_many():
+    critic, key = SNGAN(group=4).critic(2, 4, jnp.float32), jax.random.key(0)
+    x = jax.random.normal(key, (4, 6, 3))
+    values, params = jax.jit(critic.init_with_output)(key, x)
+    same = jax.jit(critic.apply)(params, jnp.repeat(x[:1], 4, axis=0))
+    assert np.abs(np.asarray(same[0] - values[0])).max() > 1e-4
+
+
+def test_a_step_of_its_own_game_moves_every_kernel():
+    """The hinge with spectral norms of both players and groups of examples: no kernel begins at zero, or is lost."""
+    model = GAN(
+        modalities={"vector": Vector(3, features=4)},
+        noise=4,
+        width=8,
+        loss=Hinge(),
+        penalties=(),
+        spectral="both",
+        networks=SNGAN(group=2),
+    )
+    tx = optax.sgd(0.1)
+    state = jax.jit(lambda key: TrainState.create(model, tx, key))(jax.random.key(0))
+    batch = random_batch(model.modalities, 8)
+    after, metrics = jax.jit(functools.partial(model.step, tx))(state, batch, jax.random.key(1))
+    assert all(np.isfinite(x) for x in metrics.values())
+    for path, moved in jax.tree_util.tree_leaves_with_path(
+        jax.tree.map(lambda a, b: bool((a != b).any()), state.params, after.params)
+    ):
+        assert moved or path[-1].key == "bias", jax.tree_util.keystr(path)
+
+
 def test_the_published_size():
     """R3GAN for CIFAR-10: 768 channels at each of four sizes, 96 groups, two blocks; blocks hold 21.3 M numbers."""
     network = R3GAN(growth=1).generator((32, 32, 3), 768, jnp.float32)
@@ -113,7 +178,11 @@ def test_the_order_of_modalities_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, *made)
 
 
-@pytest.mark.parametrize("make", [lambda: R3GAN(blocks=0), lambda: R3GAN(group=0), lambda: DCGAN(growth=0)])
+@pytest.mark.parametrize(
+    "make", [lambda: R3GAN(blocks=0), lambda: R3GAN(group=0), lambda: DCGAN(growth=0), lambda: SNGAN(growth=0)]
+)
 def test_fields_out_of_range(make):
     with pytest.raises(ValueError, match="at least 1"):
         make()
+    with pytest.raises(ValueError, match="SNGAN: group is -1, but must be at least 0"):
+        SNGAN(group=-1)

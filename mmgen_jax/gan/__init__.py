@@ -6,9 +6,9 @@ from mmgen_jax.gan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Ra
 from mmgen_jax.gan.model import GAN
 from mmgen_jax.gan.networks.dcgan import DCGAN
 from mmgen_jax.gan.networks.r3gan import R3GAN
+from mmgen_jax.gan.networks.sngan import SNGAN
 from mmgen_jax.gan.penalties import DRAGAN, MAGP, R1, R2, WGANGP, ZeroGP
 from mmgen_jax.gan.regularizers import Balanced, LeCam, PathLength
-from mmgen_jax.train.players import ema_decay, lazily
 
 __all__ = [
     "ADA",
@@ -30,9 +30,8 @@ __all__ = [
     "R3GAN",
     "RaGAN",
     "RpGAN",
+    "SNGAN",
     "Wasserstein",
     "ZeroGP",
     "contrastive",
-    "ema_decay",
-    "lazily",
 ]
