@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -173,6 +174,21 @@ def test_devices_by_themselves_move_as_one():
     state, metrics = each(start(model, tx), random_batch(MODALITIES, 16), KEY)
     assert all(np.isfinite(x) for x in metrics.values()) and int(state.step) == 1
     assert float(jnp.abs(state.stats["lecam"]["joint"].real)) > 0
+
+
+def test_projection_compares_each_pair_of_parts_that_are_there():
+    parts = MODALITIES | {"other": Vector(2, features=4)}
+    model = dataclasses.replace(SMALL, modalities=parts, projection=True)
+    params = start(model, optax.sgd(1.0)).params["critic"]
+    there = {"label": jnp.array([True, True]), "other": jnp.array([True, False]), "vector": jnp.array([True, True])}
+    features = dict(zip(parts, jax.random.normal(KEY, (3, 2, model.width)), strict=True))
+    features = {name: features[name] for name in sorted(features)}
+    plain = dataclasses.replace(model, projection=False).judge(params, "joint")(features, there)
+    found = model.judge(params, "joint")(features, there) - plain
+    p = {name: features[name] @ params[f"projections_{name}"]["kernel"] for name in parts}
+    pairs = {(a, b): (p[a] * p[b]).sum(-1) / np.sqrt(model.width) for a, b in itertools.combinations(sorted(p), 2)}
+    np.testing.assert_allclose(found[0], sum(pair[0] for pair in pairs.values()), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[1], pairs["label", "vector"][1], rtol=1e-4, atol=1e-5)
 
 
 def test_missing_parts_change_nothing_for_others():

@@ -3,12 +3,15 @@
     f_m = F_m(x_m)                                            features of what is present, else 0              (1)
     D_m = w_m . lrelu(f_m)                                    is this a good example of its modality?          (2)
     D   = MLP [f_1; ...; f_M; present]                        and do the parts belong together?                (3)
+        + sum_{m < n} <P_m f_m, P_n f_n> / sqrt(width)        if asked for                                     (4)
 
-With a single modality (2) is all there is.
+With a single modality (2) is all there is. (4) is the projection of Miyato and Koyama 2018 (arXiv:1802.05637), in which
+one of two parts is a class: by it alike features mean that parts belong together, of which an MLP knows nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,11 +27,12 @@ JOINT = "joint"  # the name of D of (3) among the critics
 
 
 class JointCritic(nn.Module):
-    """Equations (1) to (3). Attributes as of `GAN`; examples are relaxed (`relaxed.py`)."""
+    """Equations (1) to (4). Attributes as of `GAN`; examples are relaxed (`relaxed.py`)."""
 
     modalities: Mapping[str, Modality]
     architecture: Architecture
     width: int
+    projection: bool = False
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
@@ -40,6 +44,8 @@ class JointCritic(nn.Module):
         if len(names) > 1:
             self.layers = [nn.Dense(2 * self.width, dtype=self.dtype) for _ in range(2)]
             self.value = nn.Dense(1, dtype=self.dtype)
+            if self.projection:
+                self.projections = {name: nn.Dense(self.width, use_bias=False, dtype=self.dtype) for name in names}
 
     def features(self, x: Mapping[str, Array]) -> dict[str, Array]:
         """Equation (1), were all present: [B, *relaxed_shape] -> [B, width] each."""
@@ -51,13 +57,18 @@ class JointCritic(nn.Module):
         return {name: of(name, x[name]) for name in sorted(self.modalities)}
 
     def joint(self, features: Mapping[str, Array], present: Mapping[str, Array]) -> Array:
-        """D [B] of equation (3)."""
-        parts = [jnp.where(present[name][:, None], f, 0) for name, f in features.items()]
-        flags = jnp.stack([present[name] for name in features], axis=-1).astype(parts[0].dtype)
-        h = jnp.concatenate([*parts, flags], axis=-1)
+        """D [B] of equation (3), and (4) if asked for."""
+        parts = {name: jnp.where(present[name][:, None], f, 0) for name, f in features.items()}
+        flags = jnp.stack([present[name] for name in features], axis=-1).astype(self.dtype)
+        h = jnp.concatenate([*parts.values(), flags], axis=-1)
         for layer in self.layers:
             h = nn.leaky_relu(layer(h), 0.2)
-        return precise(self.value(h))[:, 0]
+        value = precise(self.value(h))[:, 0]
+        if not self.projection:
+            return value
+        projected = [precise(self.projections[name](f)) for name, f in parts.items()]
+        # Twice the sum over pairs is the square of the sum less the sum of the squares.
+        return value + (sum(projected) ** 2 - sum(p**2 for p in projected)).sum(-1) / (2 * math.sqrt(self.width))
 
     def judge(self, features: Mapping[str, Array], present: Mapping[str, Array]) -> dict[str, Array]:
         """Every critic's value [B], by name: (2), and (3) where there are several modalities."""

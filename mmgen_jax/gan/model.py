@@ -52,6 +52,7 @@ class GAN:
         decoders: networks of single modalities in place of the architecture's, code [B, Z] -> values [B, *shape].
         weights: of the critics' terms, by modality or "joint", 1 where none is given.
         mismatch: weight of mismatched examples among the joint critic's negatives.
+        projection: whether the joint critic also compares features of parts directly.
         smoothing: of the data's symbols, see `relaxed.py`.
         critic_steps: k; the batch is cut into so many parts, one for each.
         spectral: which players' kernels are divided by their spectral norm: "critic", "both", or None.
@@ -74,6 +75,7 @@ class GAN:
     decoders: Mapping[str, nn.Module] = FrozenDict()
     weights: Mapping[str, float] = FrozenDict()
     mismatch: float = 1.0
+    projection: bool = False
     smoothing: float = 0.1
     critic_steps: int = 1
     spectral: Literal["critic", "both"] | None = None
@@ -125,7 +127,7 @@ class GAN:
     @property
     def critic_network(self) -> JointCritic:
         """The critics with this model's sizes."""
-        return JointCritic(self.modalities, self.networks, self.width, jnp.dtype(self.dtype))
+        return JointCritic(self.modalities, self.networks, self.width, self.projection, jnp.dtype(self.dtype))
 
     def init(self, key: Key) -> tuple[Params, Stats]:
         """Fresh parameters of both players, and what else is remembered between steps."""
