@@ -2,6 +2,7 @@
 
 from mmgen_jax.gan import contrastive
 from mmgen_jax.gan.augment import ADA, DiffAugment
+from mmgen_jax.gan.latent import between, directions, from_noise, truncated
 from mmgen_jax.gan.losses import Hinge, LeastSquares, Minimax, NonSaturating, RaGAN, RpGAN, Wasserstein
 from mmgen_jax.gan.model import GAN
 from mmgen_jax.gan.networks.dcgan import DCGAN
@@ -33,5 +34,9 @@ __all__ = [
     "SNGAN",
     "Wasserstein",
     "ZeroGP",
+    "between",
     "contrastive",
+    "directions",
+    "from_noise",
+    "truncated",
 ]

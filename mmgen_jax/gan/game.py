@@ -148,7 +148,7 @@ def played(model: GAN, params: Params, batch: Batch, key: Key, stats: Stats) -> 
     Both as critics are shown them: if they are augmented, then alike.
     """
     given = draw_given(fold_name(key, "given"), batch.present)
-    made = model.made(params, key, Batch(batch.values, given).masked())
+    made = model.made(params, model.drawn(key, len(batch)), Batch(batch.values, given).masked())
     real = {name: relaxed(m, batch.values[name], model.smoothing) for name, m in model.modalities.items()}
     real = Batch(real, batch.present).masked()
     # What was given stands in the made example as it is, and what is not present is nothing in both.

@@ -134,7 +134,7 @@ class GAN:
         there = {name: jax.ShapeDtypeStruct((1,), jnp.bool_) for name in self.modalities}
         values = {name: jax.ShapeDtypeStruct((1, *m.shape), m.dtype) for name, m in self.modalities.items()}
         seen = {n: jax.ShapeDtypeStruct((1, *relaxed_shape(m)), jnp.float32) for n, m in self.modalities.items()}
-        noise = jax.eval_shape(lambda: draw_noise(key, 1, self.modalities, self.noise, self.own))
+        noise = jax.eval_shape(lambda: self.drawn(key, 1))
         params = {
             "generator": self.generator_network.lazy_init(fold_name(key, "generator"), noise, values, there)["params"],
             "critic": self.critic_network.lazy_init(fold_name(key, "critic"), seen, there)["params"],
@@ -170,9 +170,12 @@ class GAN:
         state, more = game.generator_update(self, tx, state, first, jax.random.fold_in(key, k))
         return state.replace(step=state.step + 1), {**jax.tree.map(jnp.mean, dict(metrics)), **more}
 
-    def made(self, params: Params, key: Key, given: Batch) -> dict[str, Array]:
+    def drawn(self, key: Key, n: int) -> dict[str, Array]:
+        """Noise of n examples: what all modalities share, [n, noise] under "", and each one's own, [n, own]."""
+        return draw_noise(key, n, self.modalities, self.noise, self.own)
+
+    def made(self, params: Params, noise: Mapping[str, Array], given: Batch) -> dict[str, Array]:
         """All modalities, as a critic sees them, of the generator's parameters and a batch of what is given, masked."""
-        noise = draw_noise(key, len(given), self.modalities, self.noise, self.own)
         out = self.generator_network.apply({"params": params}, noise, given.values, given.present)
         return {name: shown(self.modalities[name], y) for name, y in out.items()}
 
@@ -206,14 +209,16 @@ class GAN:
         """
 
         def make(wanted: tuple[str, ...], batch: Batch) -> dict[str, Array]:
-            return generate(self, wanted, variables, batch, key)
+            return generate(self, wanted, variables, batch, self.drawn(key, n))
 
         return answered(self.modalities, self.makes, n, given, targets, make)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "wanted"))
-def generate(model: GAN, wanted: tuple[str, ...], variables: Variables, batch: Batch, key: Key) -> dict[str, Array]:
+def generate(
+    model: GAN, wanted: tuple[str, ...], variables: Variables, batch: Batch, noise: Mapping[str, Array]
+) -> dict[str, Array]:
     """The modalities `wanted`, [B, *shape] each: one program for every set of given ones."""
     params = model.used("generator", variables["params"]["generator"], variables)
-    made = model.made(params, key, batch.masked())
+    made = model.made(params, noise, batch.masked())
     return {name: restored(model.modalities[name], made[name]) for name in wanted}
