@@ -1,7 +1,7 @@
 """A thousand modes by the plain DCGAN: the original, non-saturating loss and no penalty (Radford et al. 2016).
 
 COMMAND   mmgen train experiments/stacked_digits_dcgan.py --workdir runs/stacked_dcgan
-EXPECTED  not measured yet; that it covers fewer modes than `stacked_digits.py` under the same budget
+EXPECTED  the whole run has not been measured; `stacked_digits.py` says what shorter ones showed
 
 Everything else is as in `stacked_digits.py`, but for the optimiser, which is DCGAN's own.
 """
