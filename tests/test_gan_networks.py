@@ -155,6 +155,19 @@ def test_spectral_norms_come_to_one_whatever_the_network():
     np.testing.assert_array_equal(normal["bias"], 1)
 
 
+def test_a_kernel_that_begins_at_zero_is_left_until_it_has_a_norm():
+    zeros, w = {"w": jnp.zeros((4, 5))}, {"w": jax.random.normal(jax.random.key(0), (4, 5))}
+    us = spectral.vectors(jax.random.key(1), zeros)
+    kept = spectral.iterated(zeros, us)
+    np.testing.assert_array_equal(kept["w"], us["w"])
+    normal, pull = jax.vjp(lambda params: spectral.normalised(params, us), zeros)
+    np.testing.assert_array_equal(normal["w"], 0)
+    np.testing.assert_array_equal(pull(w)[0]["w"], w["w"])
+    for _ in range(100):
+        kept = spectral.iterated(w, kept)
+    np.testing.assert_allclose(spectral.sigma(w["w"], kept["w"]), np.linalg.svd(w["w"])[1][0], rtol=1e-4)
+
+
 def test_examples_as_players_see_them():
     text, image = Text(4), Image(2, 2, 1)
     ids = jnp.array([[3, 2, 1, 0]])

@@ -5,7 +5,8 @@
 
 M is a kernel W [..., inputs, outputs] as a matrix [outputs, all else]; sigma tends to its largest singular value. No
 layer knows of it: any network, a user's own as well, is normalised by applying it to `normalised(params, vectors)`.
-What has fewer than two axes (biases, scales) stays as it is. The vectors u are state, in a tree like the parameters.
+What has fewer than two axes (biases, scales) stays as it is, and so does a kernel of zeros. The vectors u are state, in
+a tree like the parameters.
 """
 
 from __future__ import annotations
@@ -32,12 +33,26 @@ def vectors(key: Key, params: Params) -> Params:
 
 def iterated(params: Params, us: Params) -> Params:
     """The vectors after one more iteration."""
-    return jax.tree.map(lambda w, u: u if w.ndim < 2 else iteration(w, u)[0], params, us)
+
+    def after(w: Array, u: Array) -> Array:
+        if w.ndim < 2:
+            return u
+        new, _ = iteration(w, u)
+        return jnp.where(new.any(), new, u)  # of a kernel of zeros nothing can be learned, and nothing is forgotten
+
+    return jax.tree.map(after, params, us)
 
 
 def normalised(params: Params, us: Params) -> Params:
     """Equation (2) for every kernel, one iteration (1) after the vectors `us`."""
-    return jax.tree.map(lambda w, u: w if w.ndim < 2 else w / sigma(w, u), params, us)
+
+    def of(w: Array, u: Array) -> Array:
+        if w.ndim < 2:
+            return w
+        norm = sigma(w, u)
+        return w / jnp.where(norm == 0, 1, norm)
+
+    return jax.tree.map(of, params, us)
 
 
 def sigma(w: Array, u: Array) -> Array:
