@@ -3,10 +3,10 @@
     python benchmarks/versus_torch.py --torch-python ~/torch/bin/python --out benchmarks/results/versus_torch-cpu.json
     python benchmarks/versus_torch.py --only mlp_vae conv_vae --seconds 5 --rounds 7
 
-It needs `torch`, which nothing else here does; in an environment of its own, if you like, whose Python is then named by
---torch-python. That one runs in a process of its own (`torch_worker.py`): eagerly, and compiled by `torch.compile`; with
---channels-last also in that layout; with its fused Adam. Ours is the compiled program of the training loop, ten steps in
-one call, which also draws the batch from what is in memory and computes its metrics. Both sides start from the same
+It needs `torch`, which nothing else here does; in an environment of its own, if you like, whose Python is then named
+by --torch-python. It runs in a process of its own (`torch_worker.py`), with its fused Adam: eagerly, and compiled by
+`torch.compile`; with --channels-last also in that layout. Ours is the compiled program of the training loop, ten steps
+in one call, which also draws the batch from what is in memory and computes its metrics. Both sides start from the same
 weights, and before anything is timed it is asserted that they compute the same loss and the same norm of the gradient.
 Blocks of steps are taken in turn; `times_faster` is the ratio of medians, with the fastest form of PyTorch.
 

@@ -1,12 +1,14 @@
 """The joint transformer: any number of modalities in one sequence, each with noise levels of its own.
 
     h_m = tokens_m(x_m) + e_m + [cos(f p_m), sin(f p_m)]          every modality becomes tokens [B, T_m, D]         (1)
-    c_m = time_m(s t_m) + G mean_k time_k(s t_k)                  what it is conditioned on, G = 0 at first         (2)
+    c_m = time_m(s t_m) + G mean_k time_k(s t_k) + sum_k V_k SiLU(U_k mean (1 - t_k) tokens_k(x_k))
+                                                                  what it is conditioned on, G = 0 at first         (2)
     h   = blocks with weights of their own for each modality, then blocks that all share; attention over all tokens (3)
     out_m = head_m(modulated norm(h_m, c_m))                      0 at first                                        (4)
 
-c_m has its own time for the scale of its own output, and the mean over all for how clean the rest is; s = 1000 tells
-times well apart, and s = 1 keeps the output smooth in them, which derivatives by time need. (3) are the blocks of
+c_m has its own time for the scale of its own output, the mean over all for how clean the rest is, and a summary of what
+is clean, as SD3 has of its sentences: a label that only attention tells is not heard for thousands of steps. s = 1000
+tells times well apart, and s = 1 keeps the output smooth in them, which derivatives by time need. (3) are the blocks of
 MM-DiT (Esser et al. 2024, arXiv:2403.03206) and DiT (Peebles and Xie 2022, arXiv:2212.09748). There is no attention
 mask: a modality that is not there is noise.
 
@@ -77,7 +79,8 @@ class JointTransformer(nn.Module):
         """The same, and the tokens of all modalities [B, T, D] after so many blocks, for each of `depths`."""
         names = sorted(self.modalities)
         h = {name: self._tokens(name, x[name]) for name in names}
-        c = self._conditions(names, t, "time")
+        summary = sum(self._summary(name, h[name], t[name]) for name in names)
+        c = {name: own + summary for name, own in self._conditions(names, t, "time").items()}
         if self.spans:
             spans = {name: jnp.zeros_like(t[name]) for name in names} if spans is None else spans
             c = {name: c[name] + more for name, more in self._conditions(names, spans, "span").items()}
@@ -124,8 +127,16 @@ class JointTransformer(nn.Module):
         mask = self.param(f"{name}_mask", nn.initializers.normal(0.02), (self.width,)).astype(self.dtype)
         return jnp.where(masked.reshape(*tokens.shape[:2], 1), mask[None, None], tokens) + place
 
+    def _summary(self, name: str, h: Array, t: Array) -> Array:
+        """The last term of equation (2) for one modality: tokens [B, T, D] at times [B] or [B, T] -> [B, 1, D]."""
+        init = nn.initializers.normal(0.02)
+        clean = (1 - (t if t.ndim == 2 else t[:, None]))[..., None]
+        mean = (clean * h).mean(axis=1, keepdims=True)
+        inside = nn.silu(nn.Dense(self.width, dtype=mean.dtype, name=f"{name}_summary")(mean))
+        return nn.Dense(self.width, kernel_init=init, dtype=mean.dtype, name=f"{name}_told")(inside)
+
     def _conditions(self, names: list[str], t: Mapping[str, Array], kind: str) -> dict[str, Array]:
-        """Equation (2): [B, 1, D], or [B, T_m, D] where every token has a time."""
+        """The times of equation (2): [B, 1, D], or [B, T_m, D] where every token has one."""
         own = {}
         for name in names:
             times = t[name] if t[name].ndim == 2 else t[name][:, None]
