@@ -1,7 +1,7 @@
 """Training steps and sampling against PyTorch: the same networks, batch and Adam, ours compiled by XLA.
 
-    python benchmarks/versus_torch.py --torch-python ~/torch/bin/python --out benchmarks/results/versus_torch-cpu.json
-    python benchmarks/versus_torch.py --only mlp_vae conv_vae --seconds 5 --rounds 7
+    python -m benchmarks versus_torch --torch-python ~/torch/bin/python --channels-last
+    python -m benchmarks versus_torch --only mlp_vae conv_vae --seconds 5 --rounds 7
 
 It needs `torch`, which nothing else here does; in an environment of its own, if you like, whose Python is then named
 by --torch-python. It runs in a process of its own (`torch_worker.py`), with its fused Adam: eagerly, and compiled by
@@ -11,21 +11,16 @@ weights, and before anything is timed it is asserted that they compute the same 
 Blocks of steps are taken in turn; `times_faster` is the ratio of medians, with the fastest form of PyTorch.
 
 If tcmalloc is installed, give it to both: LD_PRELOAD=libtcmalloc_minimal.so.4 (XLA on CPU allocates for every step).
-
-Prints a Markdown table, and JSON with all that was measured to --out.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
-import platform
-import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +30,7 @@ import numpy as np
 import optax
 from alternating import Ours, alternating, compared
 from peer import Arrays, Peer, peer
+from record import parse, parser, spread, timed, write
 
 import mmgen_jax as mm
 from mmgen_jax.diffusion.dit import PRESETS, DiT
@@ -247,77 +243,57 @@ def named(params: Params) -> Arrays:
 
 
 def check_same(case: Case, theirs: Peer) -> dict[str, float]:
-    """How far losses and gradients of both are apart; AssertionError if that is more than `TOLERANCE`."""
+    """Parameters, and how far both are apart; AssertionError if that is more than `TOLERANCE`."""
     np.savez(theirs.folder / "weights.npz", **named(case.params))
     answer = theirs.send("case", case.data, "data", name=case.kind, weights=str(theirs.folder / "weights.npz"),
                          settings=case.settings)  # fmt: skip
     other = theirs.ask("loss")
     value, norm = (float(x) for x in case.losses(case.params))
-    off = {"loss": abs(value / other["loss"] - 1), "grad_norm": abs(norm / other["grad_norm"] - 1)}
-    assert max(off.values()) < TOLERANCE, f"{case.kind}: {off}, ours {value}, {norm}, theirs {other}"
-    return off | {"parameters": answer["parameters"]}
+    off = max(abs(value / other["loss"] - 1), abs(norm / other["grad_norm"] - 1))
+    assert off < TOLERANCE, f"{case.kind}: ours are {value} and {norm}, theirs {other}"
+    return {"parameters": answer["parameters"], "relative_difference": off}
 
 
 def measured(case: Case, theirs: Peer, options: argparse.Namespace) -> dict[str, Any]:
-    """Every form of PyTorch that is asked for, and ours, in turn."""
-    row: dict[str, Any] = {"off": check_same(case, theirs)}
-    start = time.perf_counter()
-    case.run(2)
-    row["ours_first_seconds"] = round(time.perf_counter() - start, 2)
+    """Every form of PyTorch that is asked for, each in turn with ours."""
+    row: dict[str, Any] = check_same(case, theirs)
+    row["ours_first_s"], _ = timed(case.run, 2)
     forms = {"eager": (False, False), "compiled": (True, False)}
     if options.channels_last and case.kind in ("conv_vae", "r3gan"):
         forms["channels_last"] = (False, True)
+    pairs = {}
     for form, (compiled, last) in forms.items():
-        first = theirs.ask("form", compiled=compiled, channels_last=last)["first"]
+        row[f"{form}_first_s"] = theirs.ask("form", compiled=compiled, channels_last=last)["first"]
         sides = {form: lambda steps: theirs.ask("time", steps=steps), "ours": case.run}
-        pair = alternating(sides, options.seconds, options.rounds)
-        row[form] = {"first_seconds": round(first, 2), **pair, **compared(pair, form)}
-    row["times_faster"] = min(row[form]["times_faster"] for form in forms)
+        pairs[form] = alternating(sides, options.seconds, options.rounds)
+        row[f"{form}_ms"] = spread(pairs[form][f"{form}_ms"])
+    row["ours_ms"] = spread(x for pair in pairs.values() for x in pair["ours_ms"])
+    row["times_faster"] = min(compared(pair, form)["times_faster"] for form, pair in pairs.items())
     return row
 
 
-def table(rows: dict[str, Any]) -> str:
-    lines = [
-        "| case | eager, ms | compiled, ms | ours, ms | times faster than the best form |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for name, row in rows.items():
-        cells = [f"{row[form][f'{form}_median_ms']:.4g}" for form in ("eager", "compiled")]
-        cells += [f"{row['eager']['ours_median_ms']:.4g}", f"{row['times_faster']:.2f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torch-python", default=sys.executable, help="a Python that has torch")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of PyTorch")
-    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="CASE")
-    parser.add_argument("--channels-last", action="store_true", help="also in that layout, for convolutions")
-    parser.add_argument("--latent", type=int, default=16, help="side of DiT's latents; tokens are patches of 2")
-    parser.add_argument("--dit-batch", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a block")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+def main(args: Sequence[str] | None = None) -> None:
+    flags = parser("versus_torch", __doc__)
+    flags.add_argument("--torch-python", default=sys.executable, help="a Python that has torch")
+    flags.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of PyTorch")
+    flags.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="CASE")
+    flags.add_argument("--channels-last", action="store_true", help="also in that layout, for convolutions")
+    flags.add_argument("--latent", type=int, default=16, help="side of DiT's latents; tokens are patches of 2")
+    flags.add_argument("--dit-batch", type=int, default=16)
+    flags.add_argument("--seconds", type=float, default=3.0, help="of a block")
+    flags.add_argument("--rounds", type=int, default=5)
+    options = parse(flags, args, only=["mlp_vae"], seconds=0.1, rounds=1)
+    options.command = options.command.replace(options.torch_python, "PYTHON")  # no path of this machine
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
-    worker = Path(__file__).with_name("torch_worker.py")
-    rows = {}
+    worker, rows = Path(__file__).with_name("torch_worker.py"), {}
     with peer(options.torch_python, "-W", "ignore", str(worker), str(options.threads), device) as theirs:
-        versions = theirs.ask("versions")
+        options.torch = theirs.ask("versions")["torch"]
+        del options.torch_python
         for name in options.only:
             print(name, file=sys.stderr, flush=True)
             rows[name] = measured(CASES[name](options), theirs, options)
-            print(table({name: rows[name]}).splitlines()[-1], file=sys.stderr, flush=True)
-    print(table(rows))
-    if options.out:
-        about = {
-            "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores of {platform.machine()}",
-            "versions": {"jax": jax.__version__, "python": platform.python_version(), **versions},
-            "tcmalloc": "tcmalloc" in os.environ.get("LD_PRELOAD", ""),
-            "command": shlex.join(["python", *sys.argv]),
-        }
-        options.out.write_text(json.dumps(about | {"rows": rows}, indent=2) + "\n")
+            jax.clear_caches()
+    write("versus_torch", options, rows)
 
 
 if __name__ == "__main__":

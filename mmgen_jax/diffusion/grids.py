@@ -7,8 +7,9 @@ karras     sigma_i = (high^(1/rho) + i / (n - 1) (low^(1/rho) - high^(1/rho)))^r
            (Karras et al. 2022, arXiv:2206.00364, equation 5)                                    (3)
 
 Which is best depends on data, path and solver, so it is a field of the model. On the straight path steps of one size
-are hard to beat where data are about as large as noise (two Gaussians: best with Euler, Heun and DPM-Solver++ alike);
-data that fill little of their space ask for small steps at low noise, large pictures for small steps at high noise.
+do well where data are about as large as noise (two Gaussians: best with Euler and Heun; DPM-Solver++ of few steps was
+better with steps of equal log-SNR); data that fill little of their space ask for small steps at low noise, large
+pictures for small steps at high noise.
 """
 
 from __future__ import annotations
