@@ -35,7 +35,7 @@ experiment = mm.Experiment(
     data=mm.data.Digits(),
     steps=3000,
     batch_size=64,
-    optimizer=mm.Optimizer(learning_rate=1e-3, schedule="cosine", warmup=100, ema=0.995),
+    optimizer=mm.Optimizer(learning_rate=4e-3, b2=0.99, clip=1.0, schedule="cosine", warmup=100, ema=0.99),
     steps_per_call=10,
     log_every=20,
     save_every=500,

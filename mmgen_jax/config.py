@@ -270,7 +270,7 @@ def write_text(path: Path, text: str) -> None:
 
 def _check_same(workdir: Path, there: str, here: str) -> None:
     try:
-        before, now = (dict(_leaves(json.loads(text))) for text in (there, here))
+        before, now = (dict(_leaves(json.loads(text))) for text in (_with_new_fields(there), here))
     except json.JSONDecodeError as error:
         raise ValueError(f"{workdir / 'config.json'} is not readable JSON: {error}") from None
     names = [name for name in before | now if name.partition(".")[0] not in _EXECUTION]
@@ -279,6 +279,14 @@ def _check_same(workdir: Path, there: str, here: str) -> None:
         parts = [f"{name} is {before.get(name)!r} there and {now.get(name)!r} here" for name in changed[:3]]
         more = f", and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise ValueError(f"{workdir} holds another experiment: {'; '.join(parts)}{more}; choose another --workdir")
+
+
+def _with_new_fields(text: str) -> str:
+    """The same experiment with the fields that did not exist when it was written, at their defaults."""
+    try:
+        return to_json(from_json(text))
+    except ValueError:  # it has classes of the user's, or is not readable: compared as it stands
+        return text
 
 
 def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:

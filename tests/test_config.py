@@ -283,6 +283,16 @@ def test_claiming_the_directory_of_another_experiment(tmp_path, changes, text):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_run_from_before_a_field_existed_goes_on_with_its_default(tmp_path):
+    claim(tmp_path, an_experiment())
+    older = json.loads((tmp_path / "config.json").read_text())
+    del older["optimizer"]["final"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    with pytest.raises(ValueError, match="optimizer.final is 0.0 there and 0.001 here"):
+        claim(tmp_path, an_experiment(optimizer=Optimizer(final=1e-3)))
+    claim(tmp_path, an_experiment())
+
+
 def test_many_differences_are_not_all_told(tmp_path):
     claim(tmp_path, an_experiment())
     with pytest.raises(ValueError, match=r"steps is 10 .*; batch_size is .*; seed is [^;]*, and 1 more; choose"):
