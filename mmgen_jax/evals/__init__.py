@@ -6,8 +6,10 @@ from mmgen_jax.evals.distances import Distances
 from mmgen_jax.evals.facts import Facts
 from mmgen_jax.evals.features import Classifier, RandomFeatures
 from mmgen_jax.evals.latents import Latents
+from mmgen_jax.evals.memorisation import Memorisation
 from mmgen_jax.evals.modes import Modes
 from mmgen_jax.evals.reconstruction import Reconstruction
+from mmgen_jax.evals.teaching import Teaching
 from mmgen_jax.evals.words import Words
 
 __all__ = [
@@ -17,8 +19,10 @@ __all__ = [
     "Distances",
     "Facts",
     "Latents",
+    "Memorisation",
     "Modes",
     "RandomFeatures",
     "Reconstruction",
+    "Teaching",
     "Words",
 ]

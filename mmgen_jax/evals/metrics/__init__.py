@@ -6,6 +6,7 @@ They know no model. What they are called on, how often and against what is the e
 from mmgen_jax.evals.metrics.diversity import vendi_score
 from mmgen_jax.evals.metrics.frechet import frechet_at_infinity, frechet_distance, frechet_of_moments
 from mmgen_jax.evals.metrics.kernel import Gaussian, Polynomial, draw_subsets, kernel_distance
+from mmgen_jax.evals.metrics.memorisation import authentic, copying
 from mmgen_jax.evals.metrics.modes import modes_covered, modes_deviation, modes_divergence, modes_floor
 from mmgen_jax.evals.metrics.moments import Moments
 from mmgen_jax.evals.metrics.neighbours import density_coverage, expected_coverage, precision_recall
@@ -20,7 +21,9 @@ __all__ = [
     "Polynomial",
     "PyramidDistance",
     "alignment",
+    "authentic",
     "class_score",
+    "copying",
     "density_coverage",
     "directions",
     "draw_subsets",
