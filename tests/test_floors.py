@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "overrides": {"types", "config"},
     "run": {"types", "rng", "config", "train.checkpoint"},
     "progress": set(),
+    "allocator": set(),
     "data": {"types", "rng"},
     "train": {"types", "rng", "config", "data", "run", "progress"},
     "evals": {"types", "rng", "data", "nn", "train.step", "progress"},
