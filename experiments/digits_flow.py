@@ -1,7 +1,12 @@
 """One flow transformer of a digit as picture, clip, sound, sentence and label: any of them from any others.
 
 COMMAND   mmgen train experiments/digits_flow.py --workdir runs/digits_flow && mmgen report runs/digits_flow
-EXPECTED  not measured yet in this form: see the README on the one run that was, before symbols could be read
+EXPECTED  30 minutes on two CPU cores that were shared with other work, and 14 for the measuring. One run, share of the
+          right class: label given text 1.00, sound 0.95, picture 0.52; sound given label 0.86, text 0.83; text given
+          label 0.94; but picture given label or text 0.35, clip given anything 0.11, which is chance. Frechet
+          distance of sounds 4.4 (the VAE's: 5.2), of pictures 25 (7.4), of clips 41 (8.9)
+
+Pictures and clips need more steps than this: it is what learns last.
 """
 
 import dataclasses
