@@ -2,7 +2,7 @@
 
 COMMAND   mmgen train experiments/polydigits_mvtcae.py --workdir runs/mvtcae        or another polydigits_NAME.py
           python experiments/polydigits_table.py --workdir runs/polydigits          all of them, as one table
-EXPECTED  after these 800 steps digits are blurred: benchmarks/results/polydigits_table.md has all coherences.
+EXPECTED  after these 600 steps digits are blurred: benchmarks/results/polydigits_table.md has all coherences.
           Published results take 70,000 steps of 256 examples (300 epochs of PolyMNIST): `--steps N --batch-size 256`
 
 The equal terms: a Normal likelihood of deviation 0.25 (decoders of the published Laplace of scale 0.75 first learn the
@@ -16,7 +16,7 @@ from mmgen_jax.nn.mlp import DenseDecoder, DenseEncoder
 from mmgen_jax.vae.joint import JointModel
 from mmgen_jax.vae.objectives.base import Objective
 
-STEPS = 800
+STEPS = 600
 NETWORKS = {"encoder": DenseEncoder((256, 256)), "decoder": DenseDecoder((28, 28, 3), 256)}
 VIEW = mm.Image(28, 28, 3, likelihood=mm.Normal(0.25), **NETWORKS)
 VIEWS = {f"m{i}": VIEW for i in range(5)}
