@@ -2,7 +2,7 @@
 
     h_m = tokens_m(x_m) + e_m + [cos(f p_m), sin(f p_m)]          every modality becomes tokens [B, T_m, D]         (1)
     c_m = time_m(s t_m) + G mean_k time_k(s t_k) + sum_k V_k SiLU(U_k mean (1 - t_k) tokens_k(x_k))
-                                                                  what it is conditioned on, G = 0 at first         (2)
+                                                                  what it is conditioned on, G = V = 0 at first     (2)
     h   = blocks with weights of their own for each modality, then blocks that all share; attention over all tokens (3)
     out_m = head_m(modulated norm(h_m, c_m))                      0 at first                                        (4)
 
@@ -129,11 +129,11 @@ class JointTransformer(nn.Module):
 
     def _summary(self, name: str, h: Array, t: Array) -> Array:
         """The last term of equation (2) for one modality: tokens [B, T, D] at times [B] or [B, T] -> [B, 1, D]."""
-        init = nn.initializers.normal(0.02)
         clean = (1 - (t if t.ndim == 2 else t[:, None]))[..., None]
         mean = (clean * h).mean(axis=1, keepdims=True)
         inside = nn.silu(nn.Dense(self.width, dtype=mean.dtype, name=f"{name}_summary")(mean))
-        return nn.Dense(self.width, kernel_init=init, dtype=mean.dtype, name=f"{name}_told")(inside)
+        zeros = nn.initializers.zeros  # with a random start a symbol is read three times later
+        return nn.Dense(self.width, kernel_init=zeros, dtype=mean.dtype, name=f"{name}_told")(inside)
 
     def _conditions(self, names: list[str], t: Mapping[str, Array], kind: str) -> dict[str, Array]:
         """The times of equation (2): [B, 1, D], or [B, T_m, D] where every token has one."""
