@@ -27,13 +27,13 @@ def as_torch(name: str, x: np.ndarray) -> np.ndarray:
     """A parameter as PyTorch lays it out; x is ours."""
     if not name.endswith("kernel") or "stream" in name:
         return x
-    if "Down" in name or "Up" in name:  # flat kernels on cells of two by two: `nn/conv.py`, equations (1) and (2)
-        down = "Down" in name
-        cells, inputs, outputs = (4, len(x) // 16, x.shape[1]) if down else (1, len(x) // 4, x.shape[1] // 4)
-        if down:
-            return x.reshape(2, 2, 2, 2, inputs, outputs).transpose(5, 4, 0, 2, 1, 3).reshape(outputs, inputs, cells, 4)
-        x = x.reshape(2, 2, inputs, 2, 2, outputs)[::-1, ::-1]
-        return x.transpose(2, 5, 0, 3, 1, 4).reshape(inputs, outputs, 4, 4)
+    # Flat kernels on cells of two by two: `nn/conv.py`, equations (1) and (2).
+    if "Down" in name:
+        kernel = x.reshape(2, 2, 2, 2, -1, x.shape[1]).transpose(5, 4, 0, 2, 1, 3)
+        return kernel.reshape(*kernel.shape[:2], 4, 4)
+    if "Up" in name:
+        kernel = x.reshape(2, 2, -1, 2, 2, x.shape[1] // 4)[::-1, ::-1].transpose(2, 5, 0, 3, 1, 4)
+        return kernel.reshape(*kernel.shape[:2], 4, 4)
     if "GroupedConv" in name:  # [groups, 9 inputs, outputs]
         groups, _, outputs = x.shape
         return x.reshape(groups, 3, 3, -1, outputs).transpose(0, 4, 3, 1, 2).reshape(groups * outputs, -1, 3, 3)
@@ -232,6 +232,13 @@ def generator_loss(p: Params, x: Tensor, y: Tensor) -> Tensor:
     return F.softplus(real - critic(p, y)).mean()
 
 
+LOSSES: dict[str, Callable[..., Tensor]] = {  # of what is trained by one gradient
+    "mlp_vae": functools.partial(vae_loss, convolutional=False),
+    "conv_vae": functools.partial(vae_loss, convolutional=True),
+    "dit": flow_loss,
+}
+
+
 # The process ----------------------------------------------------------------------------------------------------------
 
 
@@ -251,11 +258,6 @@ class Worker:
         arrays = {key: as_torch(key, x) for key, x in load(weights).items()}
         self.start = {key: self._tensor(x) for key, x in arrays.items()}
         self.data = {key: self._tensor(x) for key, x in load(data).items()}
-        self.loss_functions: dict[str, Callable[..., Tensor]] = {
-            "mlp_vae": functools.partial(vae_loss, convolutional=False),
-            "conv_vae": functools.partial(vae_loss, convolutional=True),
-            "dit": flow_loss,
-        }
         return {"parameters": sum(x.numel() for x in self.start.values())}
 
     def loss(self) -> dict[str, Any]:
@@ -263,7 +265,7 @@ class Worker:
         p = {name: x.clone().requires_grad_() for name, x in self.start.items()}
         if self.name == "sample":
             with torch.no_grad():
-                return {"loss": self._sampled(p, self.data["noise"]).square().mean().item(), "grad_norm": 1.0}
+                return {"loss": self._sampled(dit, p, self.data["noise"]).square().mean().item(), "grad_norm": 1.0}
         if self.name == "r3gan":
             y = generator(p, self.data["code"])
             norms, losses = [], []
@@ -276,7 +278,7 @@ class Worker:
                 norms.append(sum(g.square().sum() for g in grads).sqrt().item())
                 losses.append(term.item())
             return {"loss": losses[0] + losses[1], "grad_norm": math.hypot(*norms)}
-        value = self.loss_functions[self.name](p, **self.data)
+        value = LOSSES[self.name](p, **self.data)
         value.backward()
         norm = sum(x.grad.square().sum() for x in p.values() if x.grad is not None).sqrt()
         return {"loss": value.item(), "grad_norm": norm.item()}
@@ -304,7 +306,7 @@ class Worker:
         return {"seconds": time.perf_counter() - start, "cpu": time.process_time() - used}
 
     def _descending(self, p: Params, wrap: Callable, channels_last: bool) -> Callable[[], Any]:
-        loss, adam = wrap(self.loss_functions[self.name]), self._adam(p.values())
+        loss, adam = wrap(LOSSES[self.name]), self._adam(p.values())
         data = dict(self.data)
         if channels_last:
             data["x"] = data["x"].to(memory_format=torch.channels_last)
@@ -339,20 +341,17 @@ class Worker:
         return step
 
     def _sampling(self, p: Params, wrap: Callable, channels_last: bool) -> Callable[[], Any]:
-        del channels_last
-        self.network = wrap(dit)
-        noise = self.data["noise"]
+        network, noise = wrap(dit), self.data["noise"]  # transformers have no channels to put last
 
         def step() -> None:
             with torch.inference_mode():
-                self._sampled(p, torch.randn_like(noise))
+                self._sampled(network, p, torch.randn_like(noise))
 
         return step
 
-    def _sampled(self, p: Params, x: Tensor) -> Tensor:
+    def _sampled(self, network: Callable[..., Tensor], p: Params, x: Tensor) -> Tensor:
         """Euler's steps from t = 1 to 0."""
         steps = self.settings["steps"]
-        network = getattr(self, "network", dit)
         tables = {name: self.data[name] for name in ("places", "frequencies")}
         for i in range(steps):
             t = torch.full((len(x),), 1000 * (1 - i / steps), device=x.device)

@@ -39,8 +39,8 @@ def main(args: Sequence[str] | None = None) -> int:
     options, fields = _parser().parse_known_args(args)
     if fields and options.command is not train:
         _parser().error(f"unrecognized arguments: {' '.join(fields)}")
-    if args is None and options.command is train and not options.help:
-        options.suited = restart_with_tcmalloc()
+    if args is None and options.command is train and not options.help and not restart_with_tcmalloc():
+        options.advice = MISSING
     try:
         return options.command(options, fields) if options.command is train else options.command(options)
     except (ValueError, OSError, FloatingPointError) as error:
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workdir", help="the run directory: made, or continued if it holds this experiment")
     sub.add_argument("--distributed", nargs="*", metavar="COORDINATOR COUNT INDEX", help="be one of several processes")
     sub.add_argument("-h", "--help", action="store_true", help="with a file: the fields that can be set")
-    sub.set_defaults(parser=sub, suited=True)
+    sub.set_defaults(parser=sub, advice=None)
     for command in (sample, evaluate, report):
         sub = add(command)
         sub.add_argument("run", type=Path, help="a run directory")
@@ -124,8 +124,8 @@ def train(options: argparse.Namespace, fields: Sequence[str]) -> int:
     from mmgen_jax.train.distributed import Interrupted
     from mmgen_jax.train.loop import fit
 
-    if not options.suited and jax.default_backend() == "cpu":
-        print(f"mmgen: {MISSING}", file=sys.stderr)
+    if options.advice and jax.default_backend() == "cpu":
+        print(f"mmgen: {options.advice}", file=sys.stderr)
     try:
         fit(experiment, options.workdir)
     except Interrupted as interrupted:

@@ -324,7 +324,10 @@ def test_likelihood_where_the_network_says_nothing():
 
 @pytest.mark.slow
 def test_a_symbol_that_is_given_is_soon_read():
-    """The class is in one of twenty symbols: it must not drown in what says where that symbol stands."""
+    """The class is in one of twenty symbols: it must not drown in what says where that symbol stands, and be summed up.
+
+    Without the summary of equation (2) of `network.py`, 85 % are right by then.
+    """
     pair = {"text": Text(20), "label": Label(5)}
     model = Flow(modalities=pair, width=64, joint=1, depth=1, heads=2)
     tx, rng = optax.adam(2e-3), np.random.default_rng(0)
@@ -340,7 +343,7 @@ def test_a_symbol_that_is_given_is_soon_read():
             key = jax.random.fold_in(jax.random.key(1), i)
             return model.step(tx, state, data.take(jax.random.randint(key, (64,), 0, 512)), key)[0], None
 
-        return jax.lax.scan(one, state, jnp.arange(250))[0]
+        return jax.lax.scan(one, state, jnp.arange(125))[0]
 
     made = model.sample(steps(state).variables, jax.random.key(2), 512, given={"text": text}, targets=("label",))
     assert np.mean(made["label"] == label) > 0.9

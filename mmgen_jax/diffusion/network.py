@@ -7,7 +7,7 @@
     out_m = head_m(modulated norm(h_m, c_m))                      0 at first                                        (4)
 
 c_m has its own time for the scale of its own output, the mean over all for how clean the rest is, and a summary of what
-is clean, as SD3 has of its sentences: a label that only attention tells is not heard for thousands of steps. s = 1000
+is clean, as SD3 has of its sentences: what attention would have to find first is read in half of the steps. s = 1000
 tells times well apart, and s = 1 keeps the output smooth in them, which derivatives by time need. (3) are the blocks of
 MM-DiT (Esser et al. 2024, arXiv:2403.03206) and DiT (Peebles and Xie 2022, arXiv:2212.09748). There is no attention
 mask: a modality that is not there is noise.
@@ -132,7 +132,7 @@ class JointTransformer(nn.Module):
         clean = (1 - (t if t.ndim == 2 else t[:, None]))[..., None]
         mean = (clean * h).mean(axis=1, keepdims=True)
         inside = nn.silu(nn.Dense(self.width, dtype=mean.dtype, name=f"{name}_summary")(mean))
-        zeros = nn.initializers.zeros  # with a random start a symbol is read three times later
+        zeros = nn.initializers.zeros  # a random start disturbs: symbols are read later than without a summary
         return nn.Dense(self.width, kernel_init=zeros, dtype=mean.dtype, name=f"{name}_told")(inside)
 
     def _conditions(self, names: list[str], t: Mapping[str, Array], kind: str) -> dict[str, Array]:
