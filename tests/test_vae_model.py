@@ -14,6 +14,7 @@ from vae_cases import random_batch
 from mmgen_jax.modalities import Image, Label, Text, Vector
 from mmgen_jax.types import Batch, TrainState
 from mmgen_jax.vae import (
+    ELBO,
     JNF,
     MMVAE,
     MVTCAE,
@@ -23,9 +24,12 @@ from mmgen_jax.vae import (
     JointEncoder,
     MMVAEPlus,
     Nexus,
+    ProductOfExperts,
     Ramp,
+    SumPooling,
     equal_dimensions,
 )
+from mmgen_jax.vae.latent import Noise
 
 EVERYTHING = {
     "image": Image(5, 4, 2, features=2),
@@ -94,6 +98,24 @@ def test_weights_may_follow_the_step():
         np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
 
+def test_without_a_shared_code_it_is_an_autoencoder_of_each_modality_by_itself():
+    objective = ELBO(fusion=ProductOfExperts(), beta_private=1.0)
+    model = VAE(modalities=SMALL, latent=0, private={"label": 2, "vector": 3}, objective=objective)
+    params, batch, rng = fresh(model), random_batch(SMALL), np.random.default_rng(1)
+    noise = {name: rng.standard_normal((4, size)).astype(np.float32) for name, size in model.private.items()}
+    choice = np.zeros((1, 4), np.float32)
+    apart = []
+    for name, size in model.private.items():
+        one = VAE(modalities={name: SMALL[name]}, latent=size, objective=objective)
+        own = {group: {name: params[group][name]} for group in ("encoders", "decoders")}
+        variables = {"params": {**own, "fusion": {}, "objective": {}}}
+        apart.append(losses(one, variables["params"], batch.only((name,)), Noise(noise[name], {}, choice)))
+        codes = (m.to_code(v, name, batch.values[name]) for m, v in ((model, {"params": params}), (one, variables)))
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), *codes)
+    together = losses(model, params, batch, Noise(np.zeros((4, 0), np.float32), noise, choice))
+    np.testing.assert_allclose(together, sum(apart), rtol=1e-6)
+
+
 def test_weights_that_make_up_for_size():
     assert equal_dimensions(EVERYTHING) == {"image": 1.0, "text": 40 / 6, "label": 40.0, "vector": 40 / 3}
 
@@ -148,6 +170,11 @@ def test_sampling_refuses_what_it_cannot_do(arguments, message):
     [
         ({"modalities": {}}, "modalities is empty"),
         ({"latent": 0}, "latent is 0, but must be at least 1"),
+        ({"latent": 0, "private": {"label": 2}}, "or 0 if every modality has a private code"),
+        (
+            dict(modalities=SMALL, latent=0, private=dict(label=2, vector=2), objective=ELBO(fusion=SumPooling())),
+            "and the fusion does not pool",
+        ),
         ({"weights": {"smell": 1.0}}, "weights names 'smell', but the modalities are"),
         ({"private": {"label": -1}}, r"private\['label'\] is -1, but must be positive"),
     ],

@@ -127,7 +127,7 @@ class Mixture:
     @classmethod
     def single(cls, q: Distribution) -> Mixture:
         """A mixture of one, q [B, D]."""
-        return cls(jax.tree.map(lambda x: x[None], q), jnp.ones_like(q.mean[None, ..., 0]))
+        return cls(jax.tree.map(lambda x: x[None], q), jnp.ones((1, *q.mean.shape[:-1]), q.mean.dtype))
 
     def choose(self, gumbel: Array) -> Distribution:
         """One component [B, D] per example, drawn by the Gumbel noise [S, B] (Gumbel-max trick)."""

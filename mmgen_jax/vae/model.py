@@ -22,7 +22,7 @@ from flax.core import FrozenDict
 
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import Array, Batch, Key, Modality, Params, Stats, Variables
-from mmgen_jax.vae.fusion import Evidence
+from mmgen_jax.vae.fusion import Evidence, Pooling
 from mmgen_jax.vae.joint import Code, JointModel
 from mmgen_jax.vae.latent import Distribution, Inference, Mixture, Noise, distribution
 from mmgen_jax.vae.networks import Networks
@@ -37,7 +37,7 @@ class VAE(JointModel):
     """A joint model of `modalities`, with the fields of `JointModel` and these.
 
     Attributes:
-      latent: dimensions of the shared code z.
+      latent: dimensions of the shared code z; 0 with private codes alone: an autoencoder of each modality by itself.
       private: dimensions of private codes, by modality; {} for none.
       objective: what is minimised, and how experts are fused.
 
@@ -52,9 +52,13 @@ class VAE(JointModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.latent < 1:
-            raise ValueError(f"latent is {self.latent}, but must be at least 1")
         self._check_by_name("private", self.private)
+        apart = self.private.keys() == self.modalities.keys() and not isinstance(self.objective.fusion, Pooling)
+        if self.latent < (0 if apart else 1):
+            raise ValueError(
+                f"latent is {self.latent}, but must be at least 1, or 0 if every modality has a private code and the "
+                "fusion does not pool"
+            )
         self.objective.check(self._sizes)
 
     def init(self, key: Key) -> tuple[Params, Stats]:

@@ -108,7 +108,7 @@ class Bound(Objective):
 
     def private_kl(self, inference: Inference, noise: Mapping[str, Array]) -> Array:
         """KL(q(w_m | x_m) || N(0, I)) of each modality, [M, B], `noise` [B, D_m]; zero where there is no such code."""
-        nothing = jnp.zeros_like(inference.experts.mean[0, :, 0])
+        nothing = jnp.zeros(inference.present.shape[1], inference.experts.mean.dtype)
         rows = [
             self.kl(inference.private[name], None, noise[name]) if name in inference.private else nothing
             for name in inference.names
