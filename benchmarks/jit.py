@@ -45,9 +45,16 @@ def experiment(name: str, options: argparse.Namespace) -> mm.Experiment:
         found = training(name.removeprefix("DiT-"), batch_size=16, remat=options.remat)
     else:
         found = mm.load_experiment(FOLDER.parent / "experiments" / f"{name}.py")
-    model = dataclasses.replace(found.model, dtype=options.dtype) if options.dtype else found.model
+    model = in_dtype(found.model, options.dtype) if options.dtype else found.model
     size = options.batch or found.batch_size
     return dataclasses.replace(found, model=model, batch_size=size, mesh=mm.Mesh(data=1))
+
+
+def in_dtype(model: Any, dtype: str) -> Any:
+    """The model with networks that compute in `dtype`; of a second stage that is within, those."""
+    if isinstance(model, mm.Latent):
+        return dataclasses.replace(model, second=in_dtype(model.second, dtype))
+    return dataclasses.replace(model, dtype=dtype)
 
 
 def traced(bare: Bare, state: TrainState, resident: Any) -> tuple[Any, dict[str, Any]]:

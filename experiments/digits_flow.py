@@ -14,13 +14,13 @@ import mmgen_jax as mm
 from mmgen_jax.data.builders.facts import DIGITS, VOCABULARY
 
 
-def flow(first: mm.VAE, width: int, joint: int, depth: int) -> mm.LatentFlow:
+def flow(first: mm.VAE, width: int, joint: int, depth: int) -> mm.Latent:
     """A transformer of that size over the codes that `first` has."""
     codes = {name: mm.Vector(first.code_size(name)) for name in first.modalities}
     words = {"text": mm.Text(20, vocabulary=mm.Wordlist(VOCABULARY)), "label": mm.Label(10, names=DIGITS)}
-    return mm.LatentFlow(
+    return mm.Latent(
         first=dict.fromkeys(codes, first),
-        flow=mm.Flow(
+        second=mm.Flow(
             modalities=codes | words,
             width=width,
             joint=joint,

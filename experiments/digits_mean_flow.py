@@ -14,17 +14,17 @@ import digits_flow
 import mmgen_jax as mm
 
 
-def single_step(model: mm.LatentFlow) -> mm.LatentFlow:
+def single_step(model: mm.Latent) -> mm.Latent:
     """The same network, for one step."""
     flow = dataclasses.replace(
-        model.flow,
+        model.second,
         times=mm.diffusion.Times(independent=0.2, density=mm.diffusion.UniformTimes()),  # the one step begins at t = 1
         objective=mm.diffusion.MeanFlow(share=0.5),
         guidance=mm.diffusion.Guidance(),
         sampler=mm.diffusion.Euler(),
         steps=1,
     )
-    return dataclasses.replace(model, flow=flow)
+    return dataclasses.replace(model, second=flow)
 
 
 model = single_step(digits_flow.model)

@@ -17,7 +17,7 @@ import mmgen_jax as mm
 from mmgen_jax.diffusion.dit import PRESETS
 
 
-def latent_dit(first: mm.VAE, cells: int, width: int, depth: int, heads: int) -> mm.LatentFlow:
+def latent_dit(first: mm.VAE, cells: int, width: int, depth: int, heads: int) -> mm.Latent:
     """A transformer of that size over the codes that `first` has of pictures, [cells, cells, 4]."""
     flow = mm.Flow(
         modalities={"image": mm.Image(cells, cells, 4, patch=2), "label": mm.Label(1000)},
@@ -31,7 +31,7 @@ def latent_dit(first: mm.VAE, cells: int, width: int, depth: int, heads: int) ->
         remat="dots",
         dtype="bfloat16",
     )
-    return mm.LatentFlow(flow=flow, first={"image": first})
+    return mm.Latent(second=flow, first={"image": first})
 
 
 model = latent_dit(imagenet_autoencoder.model, 32, **PRESETS["XL"])

@@ -2,8 +2,9 @@
 
 from mmgen_jax import data, diffusion, evals, gan, tokens, vae
 from mmgen_jax.config import Experiment, load_experiment
-from mmgen_jax.diffusion import Flow, LatentFlow
+from mmgen_jax.diffusion import Flow
 from mmgen_jax.gan import GAN
+from mmgen_jax.latent import Latent
 from mmgen_jax.modalities import (
     Audio,
     Bernoulli,
@@ -44,7 +45,7 @@ __all__ = [
     "Image",
     "Label",
     "Laplace",
-    "LatentFlow",
+    "Latent",
     "Mesh",
     "Normal",
     "Optimizer",

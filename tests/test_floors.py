@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "nn": {"types", "rng"},
     "modalities": {"types", "rng", "nn"},
     **{family: {"types", "rng", "nn", "modalities", "train.step"} for family in FAMILIES},
+    "latent": {"types", "rng", "modalities"},
     "config": {"types", "rng", "train.optimizer", "train.mesh"},
     "overrides": {"types", "config"},
     "run": {"types", "rng", "config", "train.checkpoint"},

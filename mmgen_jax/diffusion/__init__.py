@@ -7,7 +7,6 @@ from mmgen_jax.diffusion.editing import edit, inpaint
 from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.grids import KarrasGrid, LogSNRGrid, ShiftedGrid, UniformGrid
 from mmgen_jax.diffusion.guidance import Guidance
-from mmgen_jax.diffusion.latent import LatentFlow
 from mmgen_jax.diffusion.likelihood import bits_per_dimension, log_likelihood
 from mmgen_jax.diffusion.mean_flow import MeanFlow
 from mmgen_jax.diffusion.model import Flow
@@ -34,7 +33,6 @@ __all__ = [
     "Guidance",
     "Heun",
     "KarrasGrid",
-    "LatentFlow",
     "LogSNRGrid",
     "LogitNormal",
     "MeanFlow",

@@ -14,8 +14,8 @@ from vae_cases import random_batch
 
 import mmgen_jax as mm
 from mmgen_jax import vae
-from mmgen_jax.diffusion import Flow, LatentFlow
-from mmgen_jax.diffusion.latent import Moments
+from mmgen_jax.diffusion import Flow
+from mmgen_jax.latent import Latent, Moments
 from mmgen_jax.modalities import Image, Label, Vector
 from mmgen_jax.run import load_variables
 from mmgen_jax.train.mesh import Mesh
@@ -27,7 +27,7 @@ PUBLIC = {"image": Image(6, 4, 1, features=2), "label": Label(3)}
 CODER = vae.VAE(modalities={"image": PUBLIC["image"]}, latent=12, objective=vae.ELBO())
 SMALL = {"width": 16, "joint": 0, "depth": 1, "heads": 2, "steps": 2}
 GRID = Image(3, 2, 2, patch=1)
-MODEL = LatentFlow(flow=Flow(modalities={"image": GRID, "label": PUBLIC["label"]}, **SMALL), first={"image": CODER})
+MODEL = Latent(second=Flow(modalities={"image": GRID, "label": PUBLIC["label"]}, **SMALL), first={"image": CODER})
 KEY = jax.random.key(0)
 
 
@@ -53,7 +53,7 @@ def test_what_becomes_a_code_and_back_is_what_the_first_stage_makes_of_it():
     stats, batch = begun().stats, random_batch(PUBLIC, 5)
     q = MODEL.prepare(stats, batch).values["image"]
     assert q.mean.shape == q.deviation.shape == (5, 3, 2, 2)
-    made = MODEL.decoded(stats, {**MODEL.flow.restored({"image": q.mean}), "label": batch.values["label"]})
+    made = MODEL.decoded(stats, {**MODEL.second.restored({"image": q.mean}), "label": batch.values["label"]})
     expected = CODER.reconstruct(coder(), batch.only(["image"]), KEY)["image"]
     np.testing.assert_allclose(made["image"], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(made["label"], batch.values["label"])
@@ -63,7 +63,7 @@ def test_codes_of_the_training_set_are_standard_in_every_channel():
     """As the network sees them, and where there is an image at all."""
     batch = random_batch(PUBLIC, 150, present=0.7)
     drawn = MODEL.drawn(MODEL.prepare(begun().stats, batch), KEY)
-    z = MODEL.flow.standardised(drawn.values)["image"][batch.present["image"]].reshape(-1, 2)
+    z = MODEL.second.standardised(drawn.values)["image"][batch.present["image"]].reshape(-1, 2)
     np.testing.assert_allclose(z.mean(0), 0, atol=0.15)
     np.testing.assert_allclose(z.std(0), 1, atol=0.1)
     mean, deviation = CODER.to_code(coder(), "image", batch.values["image"][batch.present["image"]])
@@ -87,7 +87,9 @@ def test_prepared_ahead_equals_prepared_in_the_step():
 
 def test_what_is_given_comes_back_unchanged_and_shapes_the_rest():
     """The label follows the given picture: it is other than that of another one, with the same key."""
-    model = dataclasses.replace(MODEL, flow=dataclasses.replace(MODEL.flow, modalities={"image": GRID, "y": Vector(2)}))
+    model = dataclasses.replace(
+        MODEL, second=dataclasses.replace(MODEL.second, modalities={"image": GRID, "y": Vector(2)})
+    )
     params, stats = jax.jit(model.init)(KEY)
     shaken = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), params)
     images = random_batch(PUBLIC, 2).values["image"]
@@ -132,7 +134,7 @@ def test_gaussians_are_recovered_through_a_linear_first_stage():
     x = np.concatenate([y + e, y - e], axis=1) / np.sqrt(2)
     data = Batch({"x": x.astype(np.float32), "y": y.astype(np.float32)}, dict.fromkeys(PAIR, np.ones(n, bool)))
     flow = Flow(modalities={"x": Vector(2), "y": Vector(1)}, width=32, joint=0, depth=1, heads=2, steps=8)
-    model, tx = LatentFlow(flow=flow, first={"x": LINEAR}), optax.adam(optax.cosine_decay_schedule(5e-3, STEPS))
+    model, tx = Latent(second=flow, first={"x": LINEAR}), optax.adam(optax.cosine_decay_schedule(5e-3, STEPS))
     state = jax.jit(lambda key: TrainState.create(model, tx, key))(KEY)
     state = state.replace(stats=model.begin(state.stats, {"x": linear()}, data.take(slice(0, 2000))))
     codes = jax.tree.map(jnp.asarray, model.prepare(state.stats, data))
@@ -186,16 +188,16 @@ def test_a_run_resumes_and_samples_without_the_run_it_was_built_on(runs, tmp_pat
     ("fields", "sentence"),
     [
         ({"first": {}}, "first is empty, but at least one modality must become a code"),
-        ({"first": {"sound": CODER}}, r"first names 'sound', but the modalities of the flow are \['image', 'label'\]"),
+        ({"first": {"sound": CODER}}, r"first names 'sound', but the modalities of second are \['image', 'label'\]"),
         ({"first": {"label": CODER}}, r"'label', but the modalities of first\['label'\] are \['image'\]"),
-        ({"first": {"image": MODEL}}, r"first\['image'\] is a LatentFlow, which has no code of a modality alone"),
+        ({"first": {"image": MODEL}}, r"first\['image'\] is a Latent, which has no code of a modality alone"),
         (
             {"first": {"image": dataclasses.replace(CODER, latent=11)}},
-            r"'image' has a code of 11 numbers, but flow.modalities\['image'\] is Image.* must have 11 real values",
+            r"'image' has a code of 11 numbers, but second.modalities\['image'\] is Image.* must have 11 real values",
         ),
     ],
 )
-def test_what_a_latent_flow_refuses(fields, sentence):
+def test_what_is_refused(fields, sentence):
     with pytest.raises(ValueError, match=sentence):
         dataclasses.replace(MODEL, **fields)
 
@@ -203,7 +205,7 @@ def test_what_a_latent_flow_refuses(fields, sentence):
 def test_symbols_are_no_code():
     symbols = Flow(modalities={"image": mm.Text(12)}, **SMALL)
     with pytest.raises(ValueError, match="must have 12 real values"):
-        LatentFlow(flow=symbols, first={"image": CODER})
+        Latent(second=symbols, first={"image": CODER})
 
 
 def test_codes_without_a_scale_are_refused():
