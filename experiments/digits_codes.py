@@ -21,13 +21,13 @@ modalities = {
         likelihood=mm.Normal(0.15),
         decoder=MovingPicture(CLIP, motion=PLACE, fold=2, reach=0.3),
     ),
-    "audio": mm.Audio(8000, rate=8000, mels=40, fold=2, likelihood=mm.Normal(0.3)),
+    "audio": mm.Audio(8000, rate=8000, mels=40, fold=2, likelihood=mm.Normal(0.6)),
 }
 model = mm.VAE(
     modalities=modalities,
     latent=0,
     private={"image": 24, "video": 24 + PLACE, "audio": 24},
-    weights={"video": 0.15},
+    weights={"video": 0.15, "audio": 0.5},
     objective=mm.vae.ELBO(beta_private=1.0),
 )
 tiny = model

@@ -41,11 +41,16 @@ experiment = mm.Experiment(
     model=model,
     first=dict.fromkeys(digits_codes.model.modalities, "runs/digits_codes"),
     data=mm.data.Digits(),
-    steps=4000,
+    steps=3000,
     batch_size=64,
     optimizer=mm.Optimizer(learning_rate=4e-3, b2=0.99, clip=1.0, schedule="cosine", warmup=100, ema=0.99),
     steps_per_call=10,
     log_every=20,
     save_every=1000,
-    evaluators=(mm.evals.Coherence(subsets="single"), mm.evals.Facts(), mm.evals.Distances()),
+    evaluators=(
+        mm.evals.Coherence(subsets="single"),
+        mm.evals.Facts(),
+        mm.evals.Distances(),
+        *(mm.evals.Distances(("frechet",), given=(name,)) for name in ("audio", "text", "label")),
+    ),
 )

@@ -54,5 +54,6 @@ experiment = mm.Experiment(
         mm.evals.Facts(),
         mm.evals.Reconstruction(),
         mm.evals.Distances(),
+        *(mm.evals.Distances(("frechet",), given=(name,)) for name in ("audio", "text", "label")),
     ),
 )

@@ -36,6 +36,18 @@ def test_distances_of_a_model(tmp_path, extractor):
         assert dark[f"{metric}/picture"] > max(0, 2 * values[f"{metric}/picture"])
 
 
+def test_distances_of_what_is_made_of_something(tmp_path):
+    """All texts of the test split are given, so that all but two classes are made as often as they are there."""
+    measure = Distances(("frechet",), given=("text",), extractor=TINY, halves=0)
+    right, wrong = (measure(Model(wrong=w), {}, data(tmp_path), jax.random.key(0)) for w in (0, 5))
+    assert set(right) == {"frechet/text->picture", "frechet/text->picture/floor"}
+    assert abs(right["frechet/text->picture"]) < 1e-6 < 1e-3 < wrong["frechet/text->picture"]
+    some = measure(Model(), {}, data(tmp_path, absent={"text": [0, 1]}), jax.random.key(0))
+    assert some["frechet/text->picture"] > 1e-6  # of 58 examples, whose pictures are not those of all
+    with pytest.raises(ValueError, match=r"given has \['smell'\], but the modalities are \['pic"):
+        Distances(given=("smell",))(Model(), {}, data(tmp_path), jax.random.key(0))
+
+
 def test_every_metric_has_its_name_and_no_interval_is_made_if_none_is_wanted(tmp_path):
     values = Distances(tuple(METRICS), extractor=TINY, halves=0)(Model(), {}, data(tmp_path), jax.random.key(0))
     assert set(values) == {f"{m}/picture{e}" for m in METRICS for e in ("", "/floor")}

@@ -112,7 +112,7 @@ class Mix(nn.Module):
 PAIR = {"x": Vector(2, encoder=Mix(2), decoder=Mix(2)), "y": Vector(1)}
 LINEAR = vae.VAE(modalities={"x": PAIR["x"]}, latent=2, objective=vae.ELBO())
 TURN, SHIFT = np.array([[2.0, 1.0], [-1.0, 3.0]]), np.array([5.0, -4.0])
-NOISE, STEPS = 0.1, 400
+NOISE, STEPS = 0.1, 600
 
 
 def linear():

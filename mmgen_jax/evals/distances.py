@@ -43,13 +43,15 @@ class Extractor(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Distances:
-    """Unconditional samples against the test split: "frechet/image", "frechet/image/floor", ".../low", ".../high".
+    """Samples against the test split: "frechet/image", "frechet/image/floor", ".../low", ".../high".
 
-    Modalities of whole numbers (texts, labels) have no such features and are left out.
+    Where some modalities are given, of as many test examples, it is "frechet/text->image". Modalities of whole numbers
+    (texts, labels) have no such features and are left out.
 
     Attributes:
         names: which metrics, of `METRICS`.
         label: whose classes judges are trained to tell: a modality of the model, or a label of the experiment.
+        given: what the samples are made of; () for nothing.
         limit: the number of samples, and of test and training examples they are compared with.
         extractor: where features are from: judges trained here (`Classifier`), or networks as they were initialised
             (`RandomFeatures`), which are blind to nothing in particular.
@@ -61,6 +63,7 @@ class Distances:
 
     names: tuple[str, ...] = ("frechet", "kernel", "precision", "recall", "density", "coverage")
     label: str = "label"
+    given: tuple[str, ...] = ()
     limit: int = 1000
     extractor: Extractor = Classifier()
     halves: int = 20
@@ -74,23 +77,27 @@ class Distances:
             raise ValueError(f"Distances: halves must be 0 or at least 2, not {self.halves}")
 
     def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
-        rows = min(self.limit, len(data.test), len(data.train))
-        made = generate(model, variables, fold_name(key, "distances"), {}, rows)
-        real = {n: x for n, x in made.items() if np.issubdtype(model.modalities[n].dtype, np.floating)}
+        if strange := [name for name in self.given if name not in model.modalities]:
+            raise ValueError(f"Distances: given has {strange}, but the modalities are {list(model.modalities)}")
+        some = choose(data.test, self.given, min(self.limit, len(data.train)))
+        parts = {name: data.test.values[name][some] for name in self.given}
+        made = generate(model, variables, fold_name(key, "distances"), parts, len(some))
+        real = [n for n in made if n not in parts and np.issubdtype(model.modalities[n].dtype, np.floating)]
         values = {}
-        for name in track(list(real), "distances"):
+        for name in track(real, "distances"):
             judge = self.extractor.fit(name, model.modalities[name], data, self.label)
             test, train = (
-                judge.features(split.values[name][choose(split, (name,), rows)]) for split in (data.test, data.train)
+                judge.features(split.values[name][choose(split, (name,), len(some))])
+                for split in (data.test, data.train)
             )
-            values |= self._of(name, judge.features(real[name]), test, train)
+            values |= self._of(name, judge.features(made[name]), test, train)
         return values
 
     def _of(self, name: str, made: np.ndarray, test: np.ndarray, train: np.ndarray) -> dict[str, float]:
         """The values of one modality."""
-        values = {}
+        values, what = {}, f"{'+'.join(self.given)}->{name}" if self.given else name
         for metric in self.names:
-            distance, key = METRICS[metric], f"{metric}/{name}"
+            distance, key = METRICS[metric], f"{metric}/{what}"
             values[key] = value = distance(made, test)
             values[f"{key}/floor"] = distance(train, test)
             if self.halves:

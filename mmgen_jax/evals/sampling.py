@@ -19,7 +19,7 @@ def choose(data: Batch, names: Sequence[str], limit: int) -> np.ndarray:
 
     Drawn, rather than the first: splits are often sorted by class.
     """
-    rows = np.flatnonzero(np.logical_and.reduce([data.present[name] for name in names]))
+    rows = np.flatnonzero(np.logical_and.reduce([np.ones(len(data), bool), *(data.present[name] for name in names)]))
     return np.sort(np.random.default_rng(0).permutation(rows)[:limit])
 
 
