@@ -27,7 +27,7 @@ model = mm.VAE(
     modalities=modalities,
     latent=0,
     private={"image": 24, "video": 24 + PLACE, "audio": 24},
-    weights={"video": 0.15, "audio": 0.5},
+    weights={"image": 0.6, "video": 0.05, "audio": 0.5},
     objective=mm.vae.ELBO(beta_private=1.0),
 )
 tiny = model
