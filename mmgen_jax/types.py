@@ -33,6 +33,12 @@ class Batch:
     values: dict[str, Array]
     present: dict[str, Array]
 
+    @classmethod
+    def nothing(cls, modalities: Mapping[str, Modality], n: int) -> Batch:
+        """n examples of which nothing is present."""
+        zeros = {name: jnp.zeros((n, *m.shape), m.dtype) for name, m in modalities.items()}
+        return cls(zeros, {name: jnp.zeros(n, bool) for name in zeros})
+
     def masked(self) -> Batch:
         """Zero in place of what is not present, so that whatever stands there (even NaN) can change nothing."""
         return Batch(self.completed(jax.tree.map(jnp.zeros_like, self.values)), self.present)

@@ -9,6 +9,7 @@ from mmgen_jax.evals.latents import Latents
 from mmgen_jax.evals.memorisation import Memorisation
 from mmgen_jax.evals.modes import Modes
 from mmgen_jax.evals.reconstruction import Reconstruction
+from mmgen_jax.evals.smoothness import Smoothness
 from mmgen_jax.evals.teaching import Teaching
 from mmgen_jax.evals.words import Words
 
@@ -23,6 +24,7 @@ __all__ = [
     "Modes",
     "RandomFeatures",
     "Reconstruction",
+    "Smoothness",
     "Teaching",
     "Words",
 ]

@@ -2,7 +2,7 @@
 
 from mmgen_jax.gan import contrastive
 from mmgen_jax.gan.augment import ADA, DiffAugment
-from mmgen_jax.gan.latent import between, directions, from_noise, truncated
+from mmgen_jax.gan.latent import directions, from_noise, truncated
 from mmgen_jax.gan.losses import Hinge, LeastSquares, Minimax, NonSaturating, RaGAN, RpGAN, Wasserstein
 from mmgen_jax.gan.model import GAN
 from mmgen_jax.gan.networks.dcgan import DCGAN
@@ -10,6 +10,7 @@ from mmgen_jax.gan.networks.r3gan import R3GAN
 from mmgen_jax.gan.networks.sngan import SNGAN
 from mmgen_jax.gan.penalties import DRAGAN, MAGP, R1, R2, WGANGP, ZeroGP
 from mmgen_jax.gan.regularizers import Balanced, LeCam, PathLength
+from mmgen_jax.nn.ways import between
 
 __all__ = [
     "ADA",

@@ -1,13 +1,11 @@
 """What can be done with the noise that a trained generator makes things of.
 
     truncated    F^-1(F(-t) + (F(t) - F(-t)) F(z)),     F the normal distribution's function                    (1)
-    between      (sin((1 - s) w) a + sin(s w) b) / sin w,     w the angle between a and b                       (2)
-    directions   the left singular vectors of the first layer's kernel [Z, D], the largest first                (3)
+    directions   the left singular vectors of the first layer's kernel [Z, D], the largest first                (2)
 
 (1) is a normal number that is never beyond t, the truncation of Brock et al. 2019 (arXiv:1809.11096): less variety,
-each example more typical. Every z has its own, so the same noise can be looked at with one t after another. (2) White
-2016, arXiv:1609.04468: the length of noise in between is what a generator knows, where on a straight line it would be
-too short. (3) SeFa, Shen and Zhou 2021, arXiv:2007.06600: steps that change most of what the first layer says.
+each example more typical. Every z has its own, so the same noise can be looked at with one t after another. (2) SeFa,
+Shen and Zhou 2021, arXiv:2007.06600: steps that change most of what the first layer says.
 
     noise = model.drawn(key, 16)
     made = mm.gan.from_noise(model, state.variables, jax.tree.map(lambda z: mm.gan.truncated(z, 1.0), noise))
@@ -24,9 +22,6 @@ from mmgen_jax.gan.generator import SHARED
 from mmgen_jax.gan.model import GAN, generate
 from mmgen_jax.modalities.given import answered
 from mmgen_jax.types import Array, Batch, Variables
-
-STRAIGHT = 1e-3  # the sine below which (2) is a straight line
-SMALL = 1e-12  # of lengths that are divided by
 
 
 def from_noise(
@@ -53,25 +48,8 @@ def truncated(z: Array, threshold: float) -> Array:
     return jnp.clip(ndtri(low + (high - low) * ndtr(z)), -threshold, threshold)
 
 
-def between(a: Array, b: Array, share: Array | float) -> Array:
-    """Equation (2) along the last axis: a [..., Z] at a share s of 0, b at 1; a share [n] for a way of n steps.
-
-    Returns [..., Z], or [n, ..., Z].
-    """
-    share = jnp.asarray(share)
-    a, b = (jnp.expand_dims(x, range(share.ndim)) for x in (a, b))
-    share = jnp.expand_dims(share, range(share.ndim, a.ndim))
-    lengths = jnp.linalg.norm(a, axis=-1, keepdims=True) * jnp.linalg.norm(b, axis=-1, keepdims=True)
-    angle = jnp.arccos(jnp.clip((a * b).sum(-1, keepdims=True) / jnp.maximum(lengths, SMALL), -1, 1))
-    flat = jnp.sin(angle) < STRAIGHT
-    sine = jnp.where(flat, 1, jnp.sin(angle))
-    first = jnp.where(flat, 1 - share, jnp.sin((1 - share) * angle) / sine)
-    second = jnp.where(flat, share, jnp.sin(share * angle) / sine)
-    return first * a + second * b
-
-
 def directions(kernel: Array, count: int) -> tuple[Array, Array]:
-    """Equation (3) of a kernel [Z, D]: directions of length one, [count, Z], and how much each changes, [count].
+    """Equation (2) of a kernel [Z, D]: directions of length one, [count, Z], and how much each changes, [count].
 
     Which of its two ways a direction points is arbitrary: here, its largest number is positive. Kernels of several
     first layers go side by side.

@@ -30,6 +30,7 @@ from mmgen_jax.gan.penalties import R1, R2, Penalty
 from mmgen_jax.gan.regularizers import LeCam, Moments
 from mmgen_jax.gan.relaxed import relaxed_shape, restored, shown
 from mmgen_jax.modalities.given import answered
+from mmgen_jax.nn.ways import between
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import Array, Batch, Key, Metrics, Modality, Params, Stats, TrainState, Variables
 
@@ -212,6 +213,12 @@ class GAN:
             return generate(self, wanted, variables, batch, self.drawn(key, n))
 
         return answered(self.modalities, self.makes, n, given, targets, make)
+
+    def between(self, variables: Variables, key: Key, n: int, shares: Array) -> dict[str, Array]:
+        """What is made of noise at shares [n] of the ways between n pairs, which are the same for the same key."""
+        ends = (self.drawn(part, n) for part in jax.random.split(key))
+        noise = jax.tree.map(jax.vmap(between), *ends, dict.fromkeys(self.drawn(key, n), shares))
+        return generate(self, self.makes, variables, Batch.nothing(self.modalities, n), noise)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "wanted"))

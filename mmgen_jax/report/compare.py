@@ -22,7 +22,7 @@ from mmgen_jax.train.record import read_evaluation
 # What stands beside a value, under its name.
 BESIDE = ("low", "high", "floor", "real", "chance", "examples", "samples", "error")
 HIGHER = ("authentic", "cas", "coherence", "facts", "precision", "recall", "coverage", "probe", "latents")  # is better
-LOWER = ("frechet", "kernel", "kl", "mind", "nll", "bits", "reconstruction")
+LOWER = ("frechet", "kernel", "kl", "length", "mind", "nll", "bits", "reconstruction")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import FrozenDict
 
+from mmgen_jax.nn.ways import between
 from mmgen_jax.rng import fold_name
 from mmgen_jax.types import Array, Batch, Key, Modality, Params, Stats, Variables
 from mmgen_jax.vae.fusion import Evidence, Pooling
@@ -176,6 +177,13 @@ class VAE(JointModel):
             code = jnp.concatenate([codes[""], codes[name]], axis=-1) if name in codes else codes[""]
             made[name] = self.from_code({"params": params}, name, code)
         return made
+
+    def between(self, variables: Variables, key: Key, n: int, shares: Array) -> dict[str, Array]:
+        """Decoded codes at shares [n] of the ways between n pairs of the prior, which are the same for the same key."""
+        nothing = Batch.nothing(self.modalities, n)
+        first, last = (self.codes(variables["params"], nothing, part) for part in jax.random.split(key))
+        codes = {name: jax.vmap(between)(code, last[name], shares) for name, code in first.items()}
+        return self.decode(variables["params"], codes, self.makes)
 
     def code_size(self, name: str) -> int:
         """Of how many numbers a modality is decoded: the shared and its private code."""

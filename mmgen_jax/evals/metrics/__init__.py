@@ -14,6 +14,7 @@ from mmgen_jax.evals.metrics.retrieval import alignment, recall_at
 from mmgen_jax.evals.metrics.scores import class_score
 from mmgen_jax.evals.metrics.similarity import ms_ssim, psnr, ssim
 from mmgen_jax.evals.metrics.sliced import PyramidDistance, directions, mind, sliced_power
+from mmgen_jax.evals.metrics.smoothness import path_length
 
 __all__ = [
     "Gaussian",
@@ -38,6 +39,7 @@ __all__ = [
     "modes_divergence",
     "modes_floor",
     "ms_ssim",
+    "path_length",
     "precision_recall",
     "psnr",
     "recall_at",
