@@ -1,5 +1,6 @@
 """What measures a model: frozen dataclasses, called as `evaluator(model, variables, data, key) -> {name: value}`."""
 
+from mmgen_jax.evals.clips import Clips
 from mmgen_jax.evals.codes import Codes
 from mmgen_jax.evals.coherence import Coherence
 from mmgen_jax.evals.distances import Distances
@@ -9,8 +10,11 @@ from mmgen_jax.evals.latents import Latents
 from mmgen_jax.evals.memorisation import Memorisation
 from mmgen_jax.evals.modes import Modes
 from mmgen_jax.evals.reconstruction import Reconstruction
+from mmgen_jax.evals.retrieval import Retrieval
 from mmgen_jax.evals.smoothness import Smoothness
+from mmgen_jax.evals.sounds import Sounds
 from mmgen_jax.evals.teaching import Teaching
+from mmgen_jax.evals.texts import Texts
 from mmgen_jax.evals.words import Words
 
 __all__ = [
@@ -25,6 +29,10 @@ __all__ = [
     "RandomFeatures",
     "Reconstruction",
     "Smoothness",
+    "Clips",
+    "Retrieval",
+    "Sounds",
+    "Texts",
     "Teaching",
     "Words",
 ]

@@ -99,8 +99,7 @@ class Classifier:
         """
         train, test = (labelled(split, name, label) for split in (data.train, data.test))
         classes = 1 + max(int(y.max()) for _, y in (train, test))
-        has_ids = np.issubdtype(modality.dtype, np.integer)
-        ids = 1 + max(int(x.max()) for x, _ in (train, test)) if has_ids else 0
+        ids = different(name, modality, data)
         network = Network(classes, ids, self.width, self.channels)
         made_of = {"modality": name, "version": VERSION} | dataclasses.asdict(self) | {"classes": classes, "ids": ids}
         key = kept.digest(made_of, *train, *test)
@@ -129,8 +128,8 @@ class RandomFeatures:
     seed: int = 0
 
     def fit(self, name: str, modality: Modality, data: EvalData, label: str) -> Judge:
-        """The features of modality `name`, real values; of `data` and `label` it needs nothing."""
-        network = Network(1, 0, self.width, self.channels)
+        """The features of modality `name`; of `data` it needs only how many tokens there are, of `label` nothing."""
+        network = Network(1, different(name, modality, data), self.width, self.channels)
         example = jnp.zeros((1, *modality.shape), modality.dtype)
         return Judge(network, jax.jit(network.init)(step_key(self.seed, "init", 0), example)["params"])
 
@@ -158,6 +157,13 @@ class Judge:
 def apply(network: Network, params: Params, x: Array) -> dict[str, Array]:
     features, logits = network.apply({"params": params}, x)
     return {"features": features, "logits": logits}
+
+
+def different(name: str, modality: Modality, data: EvalData) -> int:
+    """How many different tokens a modality has, going by the data; 0 where it is of real values."""
+    if not np.issubdtype(modality.dtype, np.integer):
+        return 0
+    return 1 + max(int(split.values[name].max()) for split in (data.train, data.test))
 
 
 def labelled(data: Batch, name: str, label: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
     share k / n        (k + z^2 / 2 -+ z sqrt(k (n - k) / n + z^2 / 4)) / (n + z^2)                        (1)
     any statistic v    v -+ z s,   s the deviation of v over halves drawn without replacement              (2)
+    mean of n numbers  mean -+ z s / sqrt(n),   s their deviation                                          (3)
 
 (1): Wilson 1927. (2) is the delete-half jackknife (Shao and Wu 1989): of a mean, a half drawn so has just the variance
 of the whole. A bootstrap would draw examples twice, and neighbours at distance 0 are what precision, recall and
@@ -22,6 +23,12 @@ def share_interval(share: float, n: float) -> tuple[float, float]:
     middle, k = n + Z**2, share * n
     spread = Z * np.sqrt(k * (1 - share) + Z**2 / 4)
     return float((k + Z**2 / 2 - spread) / middle), float((k + Z**2 / 2 + spread) / middle)
+
+
+def mean_interval(x: np.ndarray) -> tuple[float, float]:
+    """Equation (3), of numbers x [n]; NaN for a single one."""
+    spread = Z * x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else np.nan
+    return float(x.mean() - spread), float(x.mean() + spread)
 
 
 def spread_of_halves(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from mmgen_jax.progress import track
+from mmgen_jax.rng import fold_name
 from mmgen_jax.types import Array, Batch, Key, Model, Variables
 
 BATCH = 250  # examples in one compiled call
@@ -35,6 +37,24 @@ def generate(
     values = {name: given.get(name, np.zeros((n, *m.shape), m.dtype)) for name, m in model.modalities.items()}
     parts = Batch(values, there)
     return batches(lambda i, rows: draw(model, variables, jax.random.fold_in(key, i), parts.take(rows), prior), n)
+
+
+def answers(
+    model: Model, variables: Variables, test: Batch, key: Key, limit: int, targets: Collection[str]
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    """(given, target, made, true) for each modality that is given alone, and each of `targets` made of it.
+
+    made, true: [n, *shape] each, of up to `limit` test examples that have both.
+    """
+    for given in track(list(model.modalities), "answers"):
+        rows = choose(test, (given,), limit)
+        if not len(rows) or not set(targets) - {given}:
+            continue
+        made = generate(model, variables, fold_name(key, given), {given: test.values[given][rows]}, len(rows))
+        for target in targets:
+            there = test.present[target][rows]
+            if target in made and target != given and there.any():
+                yield given, target, made[target][there], test.values[target][rows][there]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -24,6 +24,7 @@ from mmgen_jax.modalities.spectrogram import invert_log_mel, log_mel, mel_filter
 from mmgen_jax.types import Likelihood, Rendering
 
 CENTRE, SPREAD = -6.0, 3.0  # of equation (1)
+BANDS = 40  # in which waveforms are compared
 LOUDEST = 10.0  # natural log of a mel magnitude, far above full scale: what a network makes may lie beyond
 
 
@@ -115,6 +116,13 @@ class Audio(Grid):
             log_mels = np.minimum(x * SPREAD + CENTRE, LOUDEST)
             signal = invert_log_mel(log_mels, self.rate, self.window, self.hop, self.samples)
         return np.clip(signal, -1, 1).astype(np.float32)
+
+    def log_mel(self, x: Any) -> np.ndarray:
+        """[*shape] -> its log-mel spectrogram [frames, mels], natural logarithm; of a waveform in `BANDS` bands."""
+        x = check_shape(self, x).astype(np.float64)
+        if self.mels is not None:
+            return x * SPREAD + CENTRE
+        return log_mel(x[:, 0], self.rate, self.window, self.hop, BANDS)
 
     def render(self, x: Any) -> Rendering:
         """A 16-bit mono WAV file."""

@@ -21,8 +21,9 @@ from mmgen_jax.train.record import read_evaluation
 
 # What stands beside a value, under its name.
 BESIDE = ("low", "high", "floor", "real", "chance", "examples", "samples", "error")
-HIGHER = ("authentic", "cas", "coherence", "facts", "precision", "recall", "coverage", "probe", "latents")  # is better
-LOWER = ("frechet", "kernel", "kl", "length", "mind", "nll", "bits", "reconstruction")
+# Better where they are larger, or smaller: what their names begin with.
+HIGHER = "authentic bleu cas chrf coherence coverage exact facts latents precision probe recall".split()
+LOWER = "bits cer frechet kernel kl length log_mel mind motion_gap nll reconstruction wer".split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ def cell(values: Mapping[str, float | None], name: str) -> Cell | None:
 
 def best(name: str, cells: Sequence[Cell | None]) -> int | None:
     """Which of the cells is better than all others beyond their intervals; None if none is, or better is not known."""
-    sign = 1 if name.startswith(HIGHER) else -1 if name.startswith(LOWER) else 0
+    sign = 1 if name.startswith(tuple(HIGHER)) else -1 if name.startswith(tuple(LOWER)) else 0
     there = [(i, c) for i, c in enumerate(cells) if c is not None]
     if not sign or len(there) < 2 or any(c.low is None or c.high is None for _, c in there):
         return None
