@@ -190,6 +190,15 @@ class Latent:
 
         return answered(self.modalities, self.makes, n, given, targets, make)
 
+    def token_counts(self) -> dict[str, int]:
+        """How many tokens the second stage makes of each modality or its code; {} if it has no attention over them."""
+        return self.second.token_counts() if callable(getattr(self.second, "token_counts", None)) else {}
+
+    def attention_maps(self, variables: Variables, batch: Batch, key: Key) -> Array:
+        """What each modality looks at while it is made of the others, as `Flow.attention_maps`; codes are drawn."""
+        inside = self.drawn(self.prepare(variables, batch), fold_name(key, "codes"))
+        return self.second.attention_maps(variables, inside, key)
+
     @property
     def _unscaled(self) -> dict[str, Moments]:
         """The channels of codes that stay as they are."""

@@ -16,6 +16,8 @@ from mmgen_jax.report.cells import cell
 from mmgen_jax.report.contents import Contents, collect, complete, draw
 from mmgen_jax.report.latent_sections import coloured, latent_space
 from mmgen_jax.report.latents import MOVES, WAY, Panel, principal
+from mmgen_jax.report.looking import Looks
+from mmgen_jax.report.looking_sections import inside
 from mmgen_jax.report.page import duration, page, write
 from mmgen_jax.report.plots import COLOURS, short
 from mmgen_jax.types import Rendering
@@ -351,3 +353,24 @@ def test_the_most_frequent_classes_get_the_colours(coded):
     assert len(names) <= COLOURS and names[1] == "class 1" and not {-1, 0, 13} & set(names)
     assert 'class="key rest">others' in latent_space(dataclasses.replace(coded, space=space))
     assert coloured(dataclasses.replace(space, panels=[dataclasses.replace(panel, classes=classes * 0 - 1)])) == {}
+
+
+class Attentive(Fake):
+    def token_counts(self):
+        return dict(zip(self.modalities, (4, 32, 8, 4, 2), strict=True))
+
+    def attention_maps(self, variables, batch, key):
+        return jnp.tile(jnp.eye(5)[None, None], (len(batch), 3, 1, 1))
+
+
+def test_where_it_looks_and_what_answers_follow(run, contents):
+    looks = collected(run, Attentive()).looks
+    assert looks.examples == 10 and looks.tokens["text"] == 32
+    np.testing.assert_array_equal(looks.attention, np.eye(5))
+    shown = inside(list(MODALITIES), looks)
+    assert "making text" in shown and "64.0 %" in shown  # 32 of 50 tokens
+    assert "without &lt;b&gt;" in inside(["<b>", "c", "d"], dataclasses.replace(looks, attention=None))
+    # A fake that answers always the same follows nothing, and has no attention.
+    assert contents.looks.attention is None and set(contents.looks.follows.values()) == {0.0}
+    assert "Where it looks" not in page(contents) and "What answers follow" in page(contents)
+    assert inside(["a"], Looks(1, {}, None, {})) == ""

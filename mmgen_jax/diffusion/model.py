@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 from flax.core import FrozenDict
 
-from mmgen_jax.diffusion import training
+from mmgen_jax.diffusion import looking, training
 from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.grids import Grid, KarrasGrid, LogSNRGrid, UniformGrid
 from mmgen_jax.diffusion.guidance import Guidance
@@ -246,6 +246,14 @@ class Flow:
             return integrate(self, wanted, names, variables["params"], batch, key, worse)
 
         return answered(self.modalities, self.makes, n, given, targets, make)
+
+    def token_counts(self) -> dict[str, int]:
+        """How many tokens the network makes of each modality."""
+        return {name: len(modality.positions()) for name, modality in self.modalities.items()}
+
+    def attention_maps(self, variables: Variables, batch: Batch, key: Key) -> Array:
+        """What each modality looks at while it is made half-way of the others, [B, blocks, M, M]: see `looking.py`."""
+        return looking.attention_maps(self, variables["params"], batch.only(self.modalities), key)
 
 
 def require_one_output(name: str, modality: Modality) -> None:

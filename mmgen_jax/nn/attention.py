@@ -76,6 +76,14 @@ def plain_attention(
     q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, causal: bool, scale: float
 ) -> Array:
     """Equation (1), written out."""
+    weights = attention_weights(q, k, mask, bias, causal, scale).astype(v.dtype)
+    batch, heads, length, keys = weights.shape
+    weights = weights.reshape(batch, k.shape[2], heads // k.shape[2], length, keys)
+    return jnp.einsum("bgrts,bsgd->btgrd", weights, v).reshape(q.shape)
+
+
+def attention_weights(q: Array, k: Array, mask: Array | None, bias: Array | None, causal: bool, scale: float) -> Array:
+    """The softmax of equation (1), [B, H, T, S] in float32 or better: how much each query takes of each key."""
     (batch, length, heads, d), (keys, groups) = q.shape, k.shape[1:3]
     wide = jnp.promote_types(q.dtype, jnp.float32)
     grouped = q.reshape(batch, length, groups, heads // groups, d)
@@ -87,8 +95,5 @@ def plain_attention(
         seen = jnp.tril(jnp.ones((1, 1, length, keys), bool))
         mask = seen if mask is None else mask & seen
     if mask is None:
-        weights = jax.nn.softmax(scores, axis=-1)
-    else:
-        weights = jnp.where(mask, jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(wide).min), axis=-1), 0)
-    weights = weights.astype(v.dtype).reshape(batch, groups, heads // groups, length, keys)
-    return jnp.einsum("bgrts,bsgd->btgrd", weights, v).reshape(q.shape)
+        return jax.nn.softmax(scores, axis=-1)
+    return jnp.where(mask, jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(wide).min), axis=-1), 0)

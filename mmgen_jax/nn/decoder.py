@@ -17,9 +17,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from mmgen_jax.nn.attention import attention
 from mmgen_jax.nn.dit import FeedForward
 from mmgen_jax.nn.rope import rotate
+from mmgen_jax.nn.watching import SOWN, watched
 from mmgen_jax.types import Array
 
 NOWHERE = 2**30  # the rank of what is not there
@@ -56,7 +56,7 @@ class DecoderBlock(nn.Module):
             k, v = (
                 lax.dynamic_update_slice_in_dim(old, new, start, 1) for old, new in zip(memory, (k, v), strict=True)
             )
-        seen = attention(q, k, v, mask=mask)
+        seen = watched(self, q, k, v, mask)
         x = x + nn.DenseGeneral(width, axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out")(seen)
         return x + FeedForward("swiglu", 4.0, self.dtype)(nn.RMSNorm(dtype=self.dtype)(x)), (k, v)
 
@@ -79,7 +79,7 @@ class Decoder(nn.Module):
             return block(x, memory, mask, rope, start)
 
         options = {"in_axes": 1, "out_axes": 1, "length": self.depth}
-        scan = nn.scan(body, variable_axes={"params": 0}, split_rngs={"params": True}, **options)
+        scan = nn.scan(body, variable_axes={"params": 0, SOWN: 0}, split_rngs={"params": True}, **options)
         return scan(DecoderBlock(self.heads, self.groups, self.dtype, name="layers"), x, memory)
 
     def nothing(self, batch: int, length: int, width: int) -> Cache:

@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from mmgen_jax.nn.attention import attention
 from mmgen_jax.nn.rope import rotate, time_features
+from mmgen_jax.nn.watching import SOWN, watched
 from mmgen_jax.types import Array
 
 Tables = tuple[np.ndarray, np.ndarray]  # cosines and sines of `nn.rope.tables`
@@ -206,7 +206,7 @@ class DiTBlock(nn.Module):
         """
         stream = Stream(x.shape[-1], self.heads, self.mlp, self.qk_norm, self.ratio, self.dtype, name="stream")
         qkv, rest = stream.show(x, c, lengths, rope)
-        return stream.update(x, attention(*qkv, mask=mask, implementation=self.implementation), rest)
+        return stream.update(x, watched(self, *qkv, mask, self.implementation), rest)
 
 
 class JointBlock(nn.Module):
@@ -237,7 +237,7 @@ class JointBlock(nn.Module):
         updated = [m for m in self.streams if m not in self.seen_only]
         q = jnp.concatenate([shown[m][0][0] for m in updated], axis=1)
         k, v = (jnp.concatenate([shown[m][0][i] for m in self.streams], axis=1) for i in (-2, -1))
-        seen = attention(q, k, v, implementation=self.implementation)
+        seen = watched(self, q, k, v, implementation=self.implementation)
         ends = np.cumsum([x[m].shape[1] for m in updated])
         seen = dict(zip(updated, jnp.split(seen, ends[:-1], axis=1), strict=True))
         return {m: own[m].update(x[m], seen[m], shown[m][1]) for m in updated}
@@ -290,7 +290,8 @@ class Stack(nn.Module):
 
         if self.remat is not None:
             body = nn.remat(body, policy=REMAT[self.remat], prevent_cse=False)
-        scan = nn.scan(body, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth)
+        axes = {"params": 0, SOWN: 0}
+        scan = nn.scan(body, variable_axes=axes, split_rngs={"params": True}, length=self.depth)
         # A copy: the block may have been made inside another module, and belong to it.
         block, counts = self.block.clone(parent=self, name="layers"), jnp.arange(1, self.depth + 1)
         return scan(block, (x, dict.fromkeys(depths, x)), counts)[0]

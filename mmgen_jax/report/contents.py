@@ -14,6 +14,7 @@ import numpy as np
 from mmgen_jax.data.loader import gather
 from mmgen_jax.evals.sampling import generate
 from mmgen_jax.report.latents import POINTS, Decoding, LatentSpace, explore
+from mmgen_jax.report.looking import EXAMPLES, Looks, look
 from mmgen_jax.rng import step_key
 from mmgen_jax.train.record import read_evaluation
 from mmgen_jax.types import Batch, Modality, Model, Source, Variables
@@ -39,6 +40,7 @@ class Contents:
         reconstructed: of `real`, or None if the model does not reconstruct.
         joint: samples with nothing given.
         space: the latent space, or None if the model has none that can be shown.
+        looks: what the model looks at, and what its answers follow.
         rows: of metrics.jsonl.
         evaluation: values by name, in the order measured.
         beside: the evaluations of other runs, by the names of their directories.
@@ -58,6 +60,7 @@ class Contents:
     reconstructed: Arrays | None
     joint: Arrays
     space: LatentSpace | None
+    looks: Looks
     rows: Sequence[Mapping[str, Any]]
     evaluation: Mapping[str, float | None]
     beside: Mapping[str, Mapping[str, float | None]]
@@ -96,6 +99,7 @@ def collect(run: Path, experiment: Any, state: Any, beside: Sequence[Path] = ())
         reconstructed=reconstructed,
         joint=joint,
         space=explore(model, variables, drawn, chosen, known),
+        looks=look(model, variables, parts.take(complete(parts, EXAMPLES)), key),
         rows=read_rows(run / "metrics.jsonl"),
         evaluation=evaluated(run) or {},
         beside=others,
@@ -116,10 +120,10 @@ def draw(source: Source, modalities: Mapping[str, Modality], limit: int) -> Batc
     return Batch(*gather(source, modalities, np.random.default_rng(0).permutation(len(source))[:limit]))
 
 
-def complete(drawn: Batch) -> np.ndarray:
-    """Which are shown: the `REAL` most complete ones of the first `CANDIDATES`."""
+def complete(drawn: Batch, count: int = REAL) -> np.ndarray:
+    """Which are shown: the `count` most complete ones of the first `CANDIDATES`."""
     there = np.sum(list(drawn.present.values()), axis=0)[:CANDIDATES]
-    return np.argsort(-there, kind="stable")[:REAL]
+    return np.argsort(-there, kind="stable")[:count]
 
 
 def show(

@@ -14,6 +14,7 @@ import numpy as np
 from mmgen_jax.report.cells import cell
 from mmgen_jax.report.contents import JOINT, TEXTS, Contents, collect
 from mmgen_jax.report.latent_sections import latent_space
+from mmgen_jax.report.looking_sections import inside
 from mmgen_jax.report.parts import card, heat, percent, row, section, shown, table, true
 from mmgen_jax.report.plots import curve, short
 from mmgen_jax.report.style import CSS
@@ -49,6 +50,7 @@ def page(contents: Contents) -> str:
         reconstructions(contents),
         coherence(contents),
         latent_space(contents),
+        inside(list(contents.modalities), contents.looks),
         curves(contents),
         metrics(contents),
         origin(contents),

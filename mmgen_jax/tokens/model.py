@@ -30,6 +30,7 @@ from mmgen_jax.modalities.text import Text
 from mmgen_jax.nn.decoder import NOWHERE
 from mmgen_jax.nn.transformer import PADDING
 from mmgen_jax.rng import fold_name
+from mmgen_jax.tokens import looking
 from mmgen_jax.tokens.decoding import NEVER
 from mmgen_jax.tokens.network import Sequence, TokenTransformer
 from mmgen_jax.tokens.sampling import Decoding, MaskGIT, RandomOrder, Write, make
@@ -266,6 +267,14 @@ class Tokens:
         there = {other: jnp.asarray(present) for other, present in batch.present.items()}
         made = make(model, (name,), variables["params"], tokens, there, key, start)
         return self.values(variables, made)[name]
+
+    def token_counts(self) -> dict[str, int]:
+        """How many slots of the network each modality has."""
+        return {name: self.sequences[name].length + 1 for name in self.modalities}
+
+    def attention_maps(self, variables: Variables, batch: Batch, key: Key) -> Array:
+        """What each modality looks at while it is made of the others, [B, blocks, M, M]: see `looking.py`."""
+        return looking.attention_maps(self, variables, batch)
 
     @functools.partial(jax.jit, static_argnums=0)
     def values(self, stats: Stats, tokens: Mapping[str, Array]) -> dict[str, Array]:
