@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -220,6 +221,30 @@ def test_checkpoint(record):
     assert row["state_mb"] == pytest.approx(3 * 4 * row["parameters"] / 1e6, rel=1e-3)
     assert row["blocking_s"]["median"] <= row["save_s"]["median"]
     assert row["share_of_training"]["high"] < 1
+
+
+def test_metrics(record):
+    rows = record("metrics")
+    assert {name: row["examples"] for name, row in rows.items()} == {
+        "frechet": 300,
+        "kernel, subsets": 300,
+        "kernel, all": 100,
+        "neighbours, precision and recall": 100,
+        "neighbours, density and coverage": 100,
+    }
+    assert all(row["seconds"]["runs"] == 1 and row["gflop_per_s"] > 0 and row["mib_more"] >= 0 for row in rows.values())
+    assert rows["frechet"]["mib_features"] == pytest.approx(2 * 4 * 300 * 16 / 2**20, rel=1e-3)
+
+
+def test_memory_is_watched(script):
+    def much():
+        time.sleep(0.05)  # it is looked at every hundredth of a second
+        x = np.ones(2**23)
+        time.sleep(0.1)
+        return x
+
+    seconds, more = script("metrics")["watched"](much)
+    assert seconds > 0.15 and (more > 50 or not Path("/proc/self/statm").exists())
 
 
 HLO = """

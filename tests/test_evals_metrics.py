@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmgen_jax.evals import metrics
-from mmgen_jax.evals.metrics import kernel, sliced, text
+from mmgen_jax.evals.metrics import sliced, text
 from mmgen_jax.evals.metrics.similarity import gaussian_window
 
 
@@ -192,11 +192,14 @@ def test_blocks_change_nothing(monkeypatch):
             *metrics.precision_recall(x, y).values(),
             *metrics.density_coverage(x, y).values(),
             metrics.recall_at(2, x[:25], y),
+            metrics.copying(x, y, y[:9]),
+            metrics.frechet_distance(x, y),
         ]
 
     whole = values()
-    for module in (kernel, metrics.neighbours, metrics.retrieval):
-        monkeypatch.setattr(module, "BLOCK", 7)
+    monkeypatch.setattr(metrics.tiles, "ROOM", 7 * 25)
+    monkeypatch.setattr(metrics.tiles, "TILE", 4)
+    monkeypatch.setattr(metrics.moments, "BLOCK", 8)
     np.testing.assert_allclose(values(), whole, rtol=1e-12)
 
 

@@ -32,11 +32,12 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
     Raises:
         ValueError: fewer than two examples, features of different size, or values that are not finite.
     """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    x, y = np.asarray(x), np.asarray(y)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise ValueError(f"features must be [n, d] and [m, d] with n, m > 1, not {list(x.shape)} and {list(y.shape)}")
     if min(len(x), len(y)) > x.shape[1]:
         return frechet_of_moments(Moments.of(x), Moments.of(y))
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("features must be finite, but some are NaN or infinite")
     a, b = ((z - z.mean(0)) / np.sqrt(len(z) - 1) for z in (x, y))

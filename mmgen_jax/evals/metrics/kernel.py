@@ -10,12 +10,12 @@ unlike the Frechet distance, does not shrink as samples are added: it is right o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-BLOCK = 2048  # rows of the kernel matrix that are in memory at once
+from mmgen_jax.evals.metrics.tiles import rows_of_pairs, squared_distances
 
 
 class Kernel(Protocol):
@@ -44,13 +44,7 @@ class Gaussian:
     width: float = 10.0
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.exp(-squared_distances(x, y) / (2 * self.width**2))
-
-
-def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """|x_i - y_j|^2 [n, m] of x [n, d] and y [m, d], seen from one of the y: a common offset costs no digits."""
-    x, y = x - y[:1], y - y[:1]
-    return np.maximum(np.sum(x**2, 1)[:, None] + np.sum(y**2, 1) - 2 * (x @ y.T), 0)
+        return np.exp(-squared_distances(x - y[:1], y - y[:1]) / (2 * self.width**2))
 
 
 def kernel_distance(
@@ -61,15 +55,15 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """Equation (1) of features x [n, d] and y [m, d], in float64: its mean over subsets, and deviation (population).
 
-    subsets: the rows of x and of y in each, see `draw_subsets`; None: one, of everything, worked out in blocks.
+    subsets: the rows of x and of y in each, see `draw_subsets`; None: one, of everything, worked out in parts.
 
     Raises:
         ValueError: features of different size, or fewer than two rows.
     """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    x, y = np.asarray(x), np.asarray(y)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise ValueError(f"features must be [n, d] and [m, d] with n, m > 1, not {list(x.shape)} and {list(y.shape)}")
-    parts = [(x, y)] if subsets is None else [(x[rows], y[others]) for rows, others in subsets]
+    parts = [(x, y)] if subsets is None else ((x[rows], y[others]) for rows, others in subsets)
     values = [within(a, kernel) + within(b, kernel) - 2 * between(a, b, kernel) for a, b in parts]
     return float(np.mean(values)), float(np.std(values))
 
@@ -77,19 +71,13 @@ def kernel_distance(
 def within(x: np.ndarray, kernel: Kernel) -> float:
     """The mean of k(x_i, x_j) over i /= j."""
     n = len(x)
-    total = sum(block.sum() - np.trace(block, offset=first) for first, block in blocks(x, x, kernel))
+    total = sum(rows.sum() - np.trace(rows, offset=first) for first, rows in rows_of_pairs(x, x, kernel))
     return total / (n * (n - 1))
 
 
 def between(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> float:
     """The mean of k(x_i, y_j) over all i, j."""
-    return sum(block.sum() for _, block in blocks(x, y, kernel)) / (len(x) * len(y))
-
-
-def blocks(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> Iterator[tuple[int, np.ndarray]]:
-    """The kernel matrix, some rows at a time, and the number of the first of them."""
-    for first in range(0, len(x), BLOCK):
-        yield first, kernel(x[first : first + BLOCK], y)
+    return sum(rows.sum() for _, rows in rows_of_pairs(x, y, kernel)) / (len(x) * len(y))
 
 
 def draw_subsets(n: int, m: int, count: int, size: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -15,15 +15,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-from mmgen_jax.evals.metrics.neighbours import blocks, squared_radii
+from mmgen_jax.evals.metrics.neighbours import distances, squared_radii
 
 
 def nearest(x: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The square of equation (1), [n], of features x [n, d], and which of train [m, d] that is, [n]."""
-    x, train = np.asarray(x, np.float64), np.asarray(train, np.float64)
-    found = [(block.min(1), block.argmin(1)) for block in blocks(x, train)]
-    distances, rows = zip(*found, strict=True)
-    return np.concatenate(distances), np.concatenate(rows)
+    found = [(rows.min(1), rows.argmin(1)) for _, rows in distances(np.asarray(x), np.asarray(train))]
+    least, which = zip(*found, strict=True)
+    return np.concatenate(least), np.concatenate(which)
 
 
 def copying(made: np.ndarray, test: np.ndarray, train: np.ndarray) -> float:
@@ -36,5 +35,5 @@ def copying(made: np.ndarray, test: np.ndarray, train: np.ndarray) -> float:
 
 def authentic(made: np.ndarray, train: np.ndarray) -> float:
     """Equation (3) of features [m, d] and those of the training set, of two examples or more."""
-    distances, rows = nearest(made, train)
-    return float((distances > squared_radii(np.asarray(train, np.float64), 1)[rows]).mean())
+    least, which = nearest(made, train)
+    return float((least > squared_radii(np.asarray(train), 1)[which]).mean())

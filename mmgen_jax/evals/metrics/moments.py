@@ -10,9 +10,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Self
 
 import numpy as np
+
+BLOCK = 8192  # examples that are there in float64 at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,13 +33,20 @@ class Moments:
         Raises:
             ValueError: features are not [n, d], or not finite.
         """
-        x = np.asarray(features, np.float64)
+        x = np.asarray(features)
         if x.ndim != 2:
             raise ValueError(f"features must be [n, d], not {list(x.shape)}")
+        return functools.reduce(cls.merged, (cls._of(x[i : i + BLOCK]) for i in range(0, max(1, len(x)), BLOCK)))
+
+    @classmethod
+    def _of(cls, features: np.ndarray) -> Self:
+        """Those of a few, all at once."""
+        x = np.asarray(features, np.float64)
         if not np.isfinite(x).all():
             raise ValueError("features must be finite, but some are NaN or infinite")
         mean = x.sum(0) / max(1, len(x))
-        return cls(len(x), mean, (x - mean).T @ (x - mean))
+        x = x - mean
+        return cls(len(x), mean, x.T @ x)  # of one array and itself: BLAS does half of the work
 
     def merged(self, other: Self) -> Self:
         """Those of both parts together, equations (1) to (3)."""

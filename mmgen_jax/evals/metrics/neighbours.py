@@ -8,8 +8,7 @@
 
 (2), (3): Kynkaanniemi et al. 2019 (arXiv:1904.06991), k = 3; (4), (5): Naeem et al. 2020 (arXiv:2002.09797), k = 5,
 who leave the edge of the ball out, in (2) and (3) too (`strict`). Sets that are alike have precision = recall, a
-density of 1 and the coverage of `expected_coverage`. Squared distances are compared, in blocks of rows: no n x n matrix
-is kept.
+density of 1 and the coverage of `expected_coverage`. Squared distances are compared, some rows at a time (`tiles.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mmgen_jax.evals.metrics.kernel import BLOCK, squared_distances
+from mmgen_jax.evals.metrics.tiles import rows_of_pairs, squared_distances
 
 
 def squared_radii(x: np.ndarray, k: int) -> np.ndarray:
@@ -30,13 +29,12 @@ def squared_radii(x: np.ndarray, k: int) -> np.ndarray:
     if not 1 <= k < len(x):
         raise ValueError(f"k is {k}, but must be in 1..{len(x) - 1}, as there are {len(x)} points")
     # The nearest is the point itself, and counts.
-    return np.concatenate([np.partition(block, k, axis=1)[:, k] for block in blocks(x, x)])
+    return np.concatenate([np.partition(rows, k, axis=1)[:, k] for _, rows in distances(x, x)])
 
 
-def blocks(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
-    """The squared distances of some x from all y at a time."""
-    for first in range(0, len(x), BLOCK):
-        yield squared_distances(x[first : first + BLOCK], y)
+def distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The squared distances of some x from all y at a time, and the number of the first of them."""
+    return rows_of_pairs(x, y, squared_distances, np.asarray(y[:1], np.float64))
 
 
 def precision_recall(made: np.ndarray, real: np.ndarray, k: int = 3, strict: bool = False) -> dict[str, float]:
@@ -45,26 +43,25 @@ def precision_recall(made: np.ndarray, real: np.ndarray, k: int = 3, strict: boo
     made, real: features [n, d], [m, d].
     strict: whether the edge of a ball lies outside it.
     """
-    made, real = np.asarray(made, np.float64), np.asarray(real, np.float64)
+    made, real = np.asarray(made), np.asarray(real)
     inside = np.less if strict else np.less_equal
     by_real, by_made = squared_radii(real, k), squared_radii(made, k)
     found = np.zeros(len(real), bool)
     precise = []
-    for first, block in enumerate(blocks(made, real)):
-        precise.append(inside(block, by_real).any(1))
-        radii = by_made[first * BLOCK : first * BLOCK + len(block), None]
-        found |= inside(block, radii).any(0)
+    for first, rows in distances(made, real):
+        precise.append(inside(rows, by_real).any(1))
+        found |= inside(rows, by_made[first : first + len(rows), None]).any(0)
     p, r = float(np.concatenate(precise).mean()), float(found.mean())
     return {"precision": p, "recall": r, "f": 2 * p * r / max(1e-5, p + r)}
 
 
 def density_coverage(made: np.ndarray, real: np.ndarray, k: int = 5) -> dict[str, float]:
     """Equations (4) and (5), "density" and "coverage", of features [n, d], [m, d]."""
-    made, real = np.asarray(made, np.float64), np.asarray(real, np.float64)
+    made, real = np.asarray(made), np.asarray(real)
     radii = squared_radii(real, k)
     counts, covered = 0, np.zeros(len(real), bool)
-    for block in blocks(made, real):
-        inside = block < radii
+    for _, rows in distances(made, real):
+        inside = rows < radii
         counts += int(inside.sum())
         covered |= inside.any(0)
     return {"density": counts / (k * len(made)), "coverage": float(covered.mean())}

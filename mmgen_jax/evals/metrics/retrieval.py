@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmgen_jax.evals.metrics.kernel import BLOCK
+from mmgen_jax.evals.metrics.tiles import rows_of_pairs
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -32,8 +32,7 @@ def recall_at(k: int, a: np.ndarray, b: np.ndarray) -> float:
         raise ValueError(f"k is {k}, but must be in 1..{len(a)}, the number of pairs")
     a, b = unit(a), unit(b)
     found = 0
-    for first in range(0, len(a), BLOCK):
-        near = a[first : first + BLOCK] @ b.T
+    for first, near in rows_of_pairs(a, b, lambda a, b: a @ b.T):
         own = np.diagonal(near, offset=first)[:, None]
         found += int((np.sum(near >= own, axis=1) <= k).sum())
     return found / len(a)
