@@ -11,6 +11,7 @@ from mmgen_jax.evals.memorisation import Memorisation
 from mmgen_jax.evals.modes import Modes
 from mmgen_jax.evals.reconstruction import Reconstruction
 from mmgen_jax.evals.retrieval import Retrieval
+from mmgen_jax.evals.rotations import Pretext, Rotations
 from mmgen_jax.evals.smoothness import Smoothness
 from mmgen_jax.evals.sounds import Sounds
 from mmgen_jax.evals.teaching import Teaching
@@ -27,7 +28,9 @@ __all__ = [
     "Memorisation",
     "Modes",
     "RandomFeatures",
+    "Pretext",
     "Reconstruction",
+    "Rotations",
     "Smoothness",
     "Clips",
     "Retrieval",
