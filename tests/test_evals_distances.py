@@ -54,6 +54,15 @@ def test_every_metric_has_its_name_and_no_interval_is_made_if_none_is_wanted(tmp
     assert all(np.isfinite(list(values.values())))
 
 
+def test_only_some_modalities_are_looked_at(tmp_path):
+    measure = Distances(("frechet",), extractor=RandomFeatures(8, 4), halves=0, only=("picture",))
+    assert set(measure(Model(), {}, data(tmp_path), jax.random.key(0))) == {"frechet/picture", "frechet/picture/floor"}
+    with pytest.raises(
+        ValueError, match=r"only has \['sound'\], but the modalities are \['picture', 'text', 'label'\]"
+    ):
+        Distances(only=("sound",))(Model(), {}, data(tmp_path), jax.random.key(0))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

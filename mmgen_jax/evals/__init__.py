@@ -7,6 +7,7 @@ from mmgen_jax.evals.distances import Distances
 from mmgen_jax.evals.facts import Facts
 from mmgen_jax.evals.features import Classifier, RandomFeatures
 from mmgen_jax.evals.latents import Latents
+from mmgen_jax.evals.lite import EfficientNetLite
 from mmgen_jax.evals.memorisation import Memorisation
 from mmgen_jax.evals.modes import Modes
 from mmgen_jax.evals.reconstruction import Reconstruction
@@ -23,6 +24,7 @@ __all__ = [
     "Codes",
     "Coherence",
     "Distances",
+    "EfficientNetLite",
     "Facts",
     "Latents",
     "Memorisation",

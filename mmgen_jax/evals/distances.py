@@ -54,8 +54,10 @@ class Distances:
         given: what the samples are made of; () for nothing.
         limit: the number of samples, and of test and training examples they are compared with.
         extractor: where features are from: judges trained here (`Classifier`), or networks as they were initialised
-            (`RandomFeatures`), which are blind to nothing in particular.
+            (`RandomFeatures`), which are blind to nothing in particular, or one trained on photographs
+            (`EfficientNetLite`).
         halves: how many are drawn for the interval; 0: no interval.
+        only: the modalities to look at, where an extractor is not for all; (): all that are made of real values.
 
     Raises:
         ValueError: a name is no metric, or a number is outside its range.
@@ -67,6 +69,7 @@ class Distances:
     limit: int = 1000
     extractor: Extractor = Classifier()
     halves: int = 20
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.names if name not in METRICS]:
@@ -77,12 +80,15 @@ class Distances:
             raise ValueError(f"Distances: halves must be 0 or at least 2, not {self.halves}")
 
     def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
-        if strange := [name for name in self.given if name not in model.modalities]:
-            raise ValueError(f"Distances: given has {strange}, but the modalities are {list(model.modalities)}")
+        """Raises ValueError if one of `given` or `only` is no modality of the model."""
+        for field in ("given", "only"):
+            if strange := [name for name in getattr(self, field) if name not in model.modalities]:
+                raise ValueError(f"Distances: {field} has {strange}, but the modalities are {list(model.modalities)}")
         some = choose(data.test, self.given, min(self.limit, len(data.train)))
         parts = {name: data.test.values[name][some] for name in self.given}
         made = generate(model, variables, fold_name(key, "distances"), parts, len(some))
-        real = [n for n in made if n not in parts and np.issubdtype(model.modalities[n].dtype, np.floating)]
+        wanted = [name for name in self.only or made if name in made and name not in parts]
+        real = [name for name in wanted if np.issubdtype(model.modalities[name].dtype, np.floating)]
         values = {}
         for name in track(real, "distances"):
             judge = self.extractor.fit(name, model.modalities[name], data, self.label)

@@ -27,7 +27,9 @@ def locate(owner: str, package: str, file: str) -> Path:
     try:
         files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError:
-        raise RuntimeError(f"{owner}: the images are in a package that is not installed: pip install {name}") from None
+        raise RuntimeError(
+            f"{owner}: what it needs is in a package that is not installed: pip install {name}"
+        ) from None
     path = next((Path(f.locate()) for f in files if f.as_posix() == file), None)
     if path is None:
         raise RuntimeError(f"{owner}: {Path(file).name} is not in the installed {name}: pip install '{package}'")
