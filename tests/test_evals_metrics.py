@@ -1,6 +1,7 @@
 """Every metric against stored numbers, closed forms, and what must not change it."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -201,6 +202,27 @@ def test_blocks_change_nothing(monkeypatch):
     monkeypatch.setattr(metrics.tiles, "TILE", 4)
     monkeypatch.setattr(metrics.moments, "BLOCK", 8)
     np.testing.assert_allclose(values(), whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        metrics.kernel_distance,
+        metrics.precision_recall,
+        metrics.density_coverage,
+        metrics.authentic,
+        lambda x, y: metrics.recall_at(1, x, y),
+    ],
+)
+def test_no_matrix_of_all_pairs_is_ever_in_memory(metric, monkeypatch):
+    x, y = features(1500, 4, 0).astype(np.float32), features(1500, 4, 1).astype(np.float32)
+    monkeypatch.setattr(metrics.tiles, "ROOM", 1500 * 50)
+    monkeypatch.setattr(metrics.tiles, "TILE", 200)
+    tracemalloc.start()
+    metric(x, y)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * 1500**2 / 5
 
 
 def test_kernel_distance_is_right_on_average():

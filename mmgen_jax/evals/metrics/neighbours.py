@@ -28,8 +28,11 @@ def squared_radii(x: np.ndarray, k: int) -> np.ndarray:
     """
     if not 1 <= k < len(x):
         raise ValueError(f"k is {k}, but must be in 1..{len(x) - 1}, as there are {len(x)} points")
-    # The nearest is the point itself, and counts.
-    return np.concatenate([np.partition(rows, k, axis=1)[:, k] for _, rows in distances(x, x)])
+    found = []
+    for _, rows in distances(x, x):
+        rows.partition(k, axis=1)  # the nearest is the point itself, and counts
+        found.append(rows[:, k].copy())  # a view would keep all of the rows
+    return np.concatenate(found)
 
 
 def distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

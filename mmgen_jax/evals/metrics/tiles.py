@@ -27,8 +27,10 @@ def rows_of_pairs(
     count = max(1, min(len(x), ROOM // max(1, len(y))))
     for first in range(0, len(x), count):
         some = np.asarray(x[first : first + count], np.float64) - origin
-        parts = [pair(some, np.asarray(y[i : i + TILE], np.float64) - origin) for i in range(0, len(y), TILE)]
-        yield first, parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        rows = np.empty((len(some), len(y)))
+        for i in range(0, len(y), TILE):
+            rows[:, i : i + TILE] = pair(some, np.asarray(y[i : i + TILE], np.float64) - origin)
+        yield first, rows
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
