@@ -215,6 +215,7 @@ def test_missing_parts_change_nothing_for_others():
         (dict(weights={"sound": 1.0}), "weights names 'sound'"),
         (dict(weights={"joint": -1.0}), "joint"),
         (dict(decoders={"sound": None}), "decoders names 'sound'"),
+        (dict(special={"sound": DCGAN()}), "special names 'sound'"),
         (dict(penalties=[R1()]), "penalties"),
     ],
 )

@@ -9,36 +9,54 @@ import optax
 import pytest
 from vae_cases import random_batch
 
-from mmgen_jax.gan import DCGAN, GAN, R3GAN, SNGAN, Hinge, spectral
+from mmgen_jax.gan import DCGAN, GAN, R3GAN, SNGAN, Hinge, WaveGAN, spectral
 from mmgen_jax.gan.networks import r3gan, sngan
 from mmgen_jax.gan.relaxed import relaxed, restored, shown
 from mmgen_jax.modalities import Image, Label, Text, Vector
 from mmgen_jax.types import TrainState
 
-ARCHITECTURES = {"r3gan": R3GAN(blocks=1, growth=2, group=4), "dcgan": DCGAN(growth=2), "sngan": SNGAN()}
+ARCHITECTURES = {
+    "r3gan": R3GAN(blocks=1, growth=2, group=4),
+    "dcgan": DCGAN(growth=2),
+    "sngan": SNGAN(),
+    "wavegan": WaveGAN(growth=2),
+}
 SHAPES = [(5,), (7, 3), (6, 9, 2), (3, 5, 4, 1)]  # without space, and one to three axes of it
+
+
+def random_params(module, *inputs):
+    """Parameters none of which is zero, drawn without a program that has to be compiled."""
+    rng, shapes = np.random.default_rng(0), jax.eval_shape(module.init, jax.random.key(0), *inputs)
+    return jax.tree.map(
+        lambda w: rng.normal(size=w.shape).astype(np.float32) / np.sqrt(w.shape[0] if w.ndim > 1 else 4), shapes
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_any_shape(name, shape):
-    form = ARCHITECTURES[name]
+    form, key = ARCHITECTURES[name], jax.random.key(0)
     generator, critic = form.generator(shape, 4, jnp.float32), form.critic(6, 4, jnp.float32)
+    code, real = jax.random.normal(key, (2, 3)), jax.random.normal(key, (2, *shape))
+    makes, judges = random_params(generator, code), random_params(critic, real)
 
     @jax.jit
-    def play(key):
-        code = jax.random.normal(key, (2, 3))
-        x, _ = generator.init_with_output(key, code)
-        values, params = critic.init_with_output(key, x)
-        one = critic.apply(params, x[:1])  # a batch of one
-        moves = jax.grad(lambda x: critic.apply(params, x).sum())(x)
-        return x, values, one, moves
+    def play(makes, judges, real):
+        def spread(makes, judges, real):
+            made = generator.apply(makes, code)
+            values = critic.apply(judges, jnp.concatenate([real, made]))
+            return values.var(), (made, values)
 
-    x, values, one, moves = play(jax.random.key(0))
-    assert x.shape == (2, *shape) and values.shape == (2, 6)
-    np.testing.assert_allclose(one, values[:1], rtol=1e-4, atol=1e-5)
-    assert np.abs(np.asarray(x[0] - x[1])).max() > 1e-3
-    assert (np.asarray(moves) != 0).all()  # every value is looked at
+        grads, (made, values) = jax.grad(spread, (0, 1, 2), has_aux=True)(makes, judges, real)
+        return made, values, grads, critic.apply(judges, generator.apply(makes, code[1:]))
+
+    made, values, grads, one = play(makes, judges, real)
+    assert made.shape == (2, *shape) and values.shape == (4, 6)
+    np.testing.assert_allclose(one, values[3:], rtol=1e-4, atol=1e-4)  # a batch of one
+    assert np.abs(np.asarray(made[0] - made[1])).max() > 1e-3
+    assert (np.asarray(grads[2]) != 0).all()  # every value is looked at
+    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
+        assert np.isfinite(grad).all() and np.any(grad != 0), jax.tree_util.keystr(path)
 
 
 def test_a_block_begins_as_nothing():
@@ -192,10 +210,19 @@ def test_the_order_of_modalities_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: R3GAN(blocks=0), lambda: R3GAN(group=0), lambda: DCGAN(growth=0), lambda: SNGAN(growth=0)]
+    "make",
+    [
+        lambda: R3GAN(blocks=0),
+        lambda: R3GAN(group=0),
+        lambda: DCGAN(growth=0),
+        lambda: SNGAN(growth=0),
+        lambda: WaveGAN(growth=0),
+    ],
 )
 def test_fields_out_of_range(make):
     with pytest.raises(ValueError, match="at least 1"):
         make()
     with pytest.raises(ValueError, match="SNGAN: group is -1, but must be at least 0"):
         SNGAN(group=-1)
+    with pytest.raises(ValueError, match="WaveGAN: shuffle is -1, but must be at least 0"):
+        WaveGAN(shuffle=-1)

@@ -8,6 +8,7 @@ from mmgen_jax.gan.model import GAN
 from mmgen_jax.gan.networks.dcgan import DCGAN
 from mmgen_jax.gan.networks.r3gan import R3GAN
 from mmgen_jax.gan.networks.sngan import SNGAN
+from mmgen_jax.gan.networks.wavegan import WaveGAN
 from mmgen_jax.gan.penalties import DRAGAN, MAGP, R1, R2, WGANGP, ZeroGP
 from mmgen_jax.gan.regularizers import Balanced, LeCam, PathLength
 from mmgen_jax.nn.ways import between
@@ -34,6 +35,7 @@ __all__ = [
     "RpGAN",
     "SNGAN",
     "Wasserstein",
+    "WaveGAN",
     "ZeroGP",
     "between",
     "contrastive",

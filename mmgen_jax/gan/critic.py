@@ -27,10 +27,10 @@ JOINT = "joint"  # the name of D of (3) among the critics
 
 
 class JointCritic(nn.Module):
-    """Equations (1) to (4). Attributes as of `GAN`; examples are relaxed (`relaxed.py`)."""
+    """Equations (1) to (4). Attributes as of `JointGenerator`; examples are relaxed (`relaxed.py`)."""
 
     modalities: Mapping[str, Modality]
-    architecture: Architecture
+    architectures: Mapping[str, Architecture]
     width: int
     projection: bool = False
     dtype: Any = jnp.float32
@@ -38,7 +38,7 @@ class JointCritic(nn.Module):
     def setup(self) -> None:
         names = sorted(self.modalities)  # so that the order of the modalities changes nothing
         self.networks = {
-            n: self.architecture.critic(self.width, self.modalities[n].features, self.dtype) for n in names
+            n: self.architectures[n].critic(self.width, self.modalities[n].features, self.dtype) for n in names
         }
         self.values = {name: nn.Dense(1, dtype=self.dtype) for name in names}
         if len(names) > 1:

@@ -80,7 +80,7 @@ def generator_update(
 
     def loss(params: Params) -> tuple[Array, Metrics]:
         play = played(model, model.used("generator", params, state.stats), batch, fold_name(key, "play"), state.stats)
-        return generator_loss(model, critics, play)
+        return generator_loss(model, critics, play, fold_name(key, "critics"))
 
     (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params["generator"])
     state = moved(tx, state.replace(stats=iterated(state.stats, state.params, "generator")), grads, "generator")
@@ -92,10 +92,11 @@ def critics_loss(
 ) -> tuple[Array, tuple[Stats, Metrics]]:
     """Equation (1) of critics with these weights, the new statistics, and what to log."""
     x, y, judge = play.real, play.fake, model.judge(weights, "judge")
-    features = model.judge(weights, "features")(x)
-    real, fake = judge(features, play.present), model.judge(weights)(y, play.present)
+    own = fold_name(key, "critics")  # the same for all that is looked at, so that differences are those of examples
+    features = model.judge(weights, "features", own)(x)
+    everything = functools.partial(model.judge(weights, key=own), present=play.present)
+    real, fake = judge(features, play.present), everything(y)
     terms = {name: model.loss.critic(real[name], fake[name], mean_of(play.judged(name))) for name in real}
-    everything = functools.partial(model.judge(weights), present=play.present)
     for i, penalty in enumerate(model.penalties):
         value = functools.partial(penalty, everything, x, y, fold_name(key, f"penalty/{i}"))
         more = taken(penalty, update, value, jax.tree.map(jnp.zeros_like, real))
@@ -131,9 +132,9 @@ def after(lecam: LeCam, moments: dict[str, Moments], play: Round, real: Relaxed,
     return jax.lax.stop_gradient({name: of(name) for name in moments})
 
 
-def generator_loss(model: GAN, weights: Params, play: Round) -> tuple[Array, Metrics]:
-    """Equation (2) by critics with these weights, and each one's part in it."""
-    real, fake = (model.judge(weights)(x, play.present) for x in (play.real, play.fake))
+def generator_loss(model: GAN, weights: Params, play: Round, key: Key | None = None) -> tuple[Array, Metrics]:
+    """Equation (2) by critics with these weights, which draw by `key` if they draw, and each one's part in it."""
+    real, fake = (model.judge(weights, key=key)(x, play.present) for x in (play.real, play.fake))
     parts = {}
     for name in real:
         mean = mean_of(play.judged(name))

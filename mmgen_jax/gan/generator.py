@@ -29,10 +29,10 @@ SHARED = ""  # the name of z among the z_m
 
 
 class JointGenerator(nn.Module):
-    """Equations (1) to (3). Attributes as of `GAN`."""
+    """Equations (1) to (3). Attributes as of `GAN`; `architectures` are those of the modalities."""
 
     modalities: Mapping[str, Modality]
-    architecture: Architecture
+    architectures: Mapping[str, Architecture]
     width: int
     decoders: Mapping[str, nn.Module] = FrozenDict()
     dtype: Any = jnp.float32
@@ -43,7 +43,7 @@ class JointGenerator(nn.Module):
             self.tokens = {name: self.modalities[name].encoder_network(self.width, self.dtype) for name in names}
             self.skip = nn.Dense(self.width, dtype=self.dtype)
             self.hidden, self.out = (nn.Dense(n * self.width, dtype=self.dtype) for n in (2, 1))
-        self.networks = {name: self._network(self.modalities[name]) for name in names if name not in self.decoders}
+        self.networks = {name: self._network(name) for name in names if name not in self.decoders}
 
     def code(self, noise: Mapping[str, Array], values: Mapping[str, Array], given: Mapping[str, Array]) -> Array:
         """h [B, width] of equation (2): noise by name, values [B, *shape], given bool [B]."""
@@ -72,16 +72,20 @@ class JointGenerator(nn.Module):
         h = self.code(noise, values, given)
         return {name: self.make(name, h, noise[name]) for name in sorted(self.modalities)}
 
-    def _network(self, modality: Modality) -> nn.Module:
-        *space, channels = relaxed_shape(modality)
-        fold = folds(modality)
-        cells = [-(-n // f) for n, f in zip(space, fold, strict=True)]
-        return self.architecture.generator((*cells, channels * math.prod(fold)), modality.features, self.dtype)
+    def _network(self, name: str) -> nn.Module:
+        modality = self.modalities[name]
+        return self.architectures[name].generator(folded_shape(modality), modality.features, self.dtype)
 
 
 def folds(modality: Modality) -> tuple[int, ...]:
     """How many cells the networks take as one along each axis of space."""
     return (getattr(modality, "fold", 1),) * (len(relaxed_shape(modality)) - 1)
+
+
+def folded_shape(modality: Modality) -> tuple[int, ...]:
+    """Of one example as the networks see it: (*cells, channels)."""
+    (*space, channels), fold = relaxed_shape(modality), folds(modality)
+    return (*(-(-n // f) for n, f in zip(space, fold, strict=True)), channels * math.prod(fold))
 
 
 def draw_noise(key: Key, n: int, names: Mapping[str, Any], shared: int, own: int) -> dict[str, Array]:

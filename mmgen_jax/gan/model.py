@@ -24,7 +24,7 @@ from mmgen_jax.gan.augment import ADA, DiffAugment
 from mmgen_jax.gan.critic import JOINT, JointCritic
 from mmgen_jax.gan.generator import JointGenerator, draw_noise
 from mmgen_jax.gan.losses import Loss, RpGAN
-from mmgen_jax.gan.networks import Architecture
+from mmgen_jax.gan.networks import RANDOM, Architecture
 from mmgen_jax.gan.networks.r3gan import R3GAN
 from mmgen_jax.gan.penalties import R1, R2, Penalty
 from mmgen_jax.gan.regularizers import LeCam, Moments
@@ -50,6 +50,7 @@ class GAN:
         augment: changes of what critics are shown, such as `DiffAugment(("image",))`; None for none.
         ada: how often, by how sure the critics are; None: always.
         networks: R3GAN, or another architecture.
+        special: architectures of single modalities in place of that, such as {"audio": WaveGAN()}.
         decoders: networks of single modalities in place of the architecture's, code [B, Z] -> values [B, *shape].
         weights: of the critics' terms, by modality or "joint", 1 where none is given.
         mismatch: weight of mismatched examples among the joint critic's negatives.
@@ -73,6 +74,7 @@ class GAN:
     augment: DiffAugment | None = None
     ada: ADA | None = None
     networks: Architecture = R3GAN()
+    special: Mapping[str, Architecture] = FrozenDict()
     decoders: Mapping[str, nn.Module] = FrozenDict()
     weights: Mapping[str, float] = FrozenDict()
     mismatch: float = 1.0
@@ -83,7 +85,7 @@ class GAN:
     dtype: Literal["bfloat16", "float32"] = "float32"
 
     def __post_init__(self) -> None:
-        for field in ("modalities", "decoders", "weights"):  # frozen mappings, so that a model can be hashed
+        for field in ("modalities", "special", "decoders", "weights"):  # frozen mappings, so that a model can be hashed
             object.__setattr__(self, field, FrozenDict(getattr(self, field)))
         allowed = {
             "modalities": (len(self.modalities) > 0 and JOINT not in self.modalities, f"at least one, none {JOINT!r}"),
@@ -98,7 +100,7 @@ class GAN:
         for field, (fits, what) in allowed.items():
             if not fits:
                 raise ValueError(f"{field} is {getattr(self, field)!r}, but must be {what}")
-        named = {"decoders": self.decoders, "weights": self.weights}
+        named = {"special": self.special, "decoders": self.decoders, "weights": self.weights}
         named["augment"] = () if self.augment is None else self.augment.names
         for field, names in named.items():
             known = self.critics if field == "weights" else tuple(self.modalities)
@@ -120,15 +122,20 @@ class GAN:
         return (*self.modalities, JOINT) if len(self.modalities) > 1 else tuple(self.modalities)
 
     @property
+    def architectures(self) -> dict[str, Architecture]:
+        """Of every modality."""
+        return {name: self.special.get(name, self.networks) for name in self.modalities}
+
+    @property
     def generator_network(self) -> JointGenerator:
         """The generator with this model's sizes."""
         dtype = jnp.dtype(self.dtype)
-        return JointGenerator(self.modalities, self.networks, self.width, self.decoders, dtype)
+        return JointGenerator(self.modalities, self.architectures, self.width, self.decoders, dtype)
 
     @property
     def critic_network(self) -> JointCritic:
         """The critics with this model's sizes."""
-        return JointCritic(self.modalities, self.networks, self.width, self.projection, jnp.dtype(self.dtype))
+        return JointCritic(self.modalities, self.architectures, self.width, self.projection, jnp.dtype(self.dtype))
 
     def init(self, key: Key) -> tuple[Params, Stats]:
         """Fresh parameters of both players, and what else is remembered between steps."""
@@ -180,9 +187,13 @@ class GAN:
         out = self.generator_network.apply({"params": params}, noise, given.values, given.present)
         return {name: shown(self.modalities[name], y) for name, y in out.items()}
 
-    def judge(self, weights: Params, method: str = "__call__") -> Callable[..., Any]:
-        """The critics with these weights (see `used`): all of `JointCritic`, or one of its methods."""
-        return functools.partial(self.critic_network.apply, {"params": weights}, method=method)
+    def judge(self, weights: Params, method: str = "__call__", key: Key | None = None) -> Callable[..., Any]:
+        """The critics with these weights (see `used`): all of `JointCritic`, or one of its methods.
+
+        key: of what critics draw themselves, such as shuffled phases, at every call the same; None: nothing is.
+        """
+        random = None if key is None else {RANDOM: key}
+        return functools.partial(self.critic_network.apply, {"params": weights}, method=method, rngs=random)
 
     def used(self, player: str, params: Params, stats: Stats) -> Params:
         """What a player's networks are applied to: its parameters, or these over their spectral norms."""

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import flax.linen as nn
 
+RANDOM = "critic"  # the random numbers of critics that have any: without them they are functions of the example alone
+
 
 class Architecture(Protocol):
     """A frozen dataclass that gives both players' networks for examples of any shape (*space, channels).
