@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from jax.sharding import PartitionSpec
 from vae_cases import random_batch
 
-from mmgen_jax.gan import DCGAN, GAN, R1, R2, LeCam, game
+from mmgen_jax.gan import DCGAN, GAN, R1, R2, LeCam, PathLength, game
 from mmgen_jax.modalities import Label, Vector
+from mmgen_jax.rng import fold_name
 from mmgen_jax.train.optimizer import Optimizer
 from mmgen_jax.train.players import Players
 from mmgen_jax.train.step import averaged
@@ -163,6 +165,7 @@ def test_devices_by_themselves_move_as_one():
     """
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     model = dataclasses.replace(SMALL, penalties=(R1(every=2), R2(sigma=0.1)), lecam=LeCam(), spectral="critic")
+    model = dataclasses.replace(model, path_length=PathLength(every=2))
     tx = optax.sgd(1e-2)
     whole, rows = PartitionSpec(), PartitionSpec("data")
 
@@ -173,7 +176,35 @@ def test_devices_by_themselves_move_as_one():
     each = jax.jit(jax.shard_map(step, mesh=mesh, in_specs=(whole, rows, whole), out_specs=whole))
     state, metrics = each(start(model, tx), random_batch(MODALITIES, 16), KEY)
     assert all(np.isfinite(x) for x in metrics.values()) and int(state.step) == 1
-    assert float(jnp.abs(state.stats["lecam"]["joint"].real)) > 0
+    assert float(jnp.abs(state.stats["lecam"]["joint"].real)) > 0 and float(state.stats["path"]["vector"]) > 0
+
+
+def test_path_lengths_of_a_linear_generator():
+    """Its Jacobian is the kernel; at every third step the term counts thrice, and between there is none."""
+    vector = {"vector": Vector(3)}
+    model = GAN(modalities=vector, noise=4, own=2, width=8, networks=DCGAN(), decoders={"vector": nn.Dense(3)})
+    lengths = PathLength(weight=5.0, every=3, decay=0.1)
+    tx, batch = optax.sgd(0.1), random_batch(vector, 8)
+    state = start(model, tx)
+    with_them = dataclasses.replace(model, path_length=lengths)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def update(model, step):
+        stats = {"path": {"vector": jnp.float32(0.5)}} if model.path_length else {}
+        return game.generator_update(model, tx, state.replace(stats=stats, step=step), batch, KEY)
+
+    kernel = np.asarray(state.params["generator"]["decoders_vector"]["kernel"])
+    own = fold_name(fold_name(KEY, "path"), "vector")
+    y = np.asarray(jax.random.normal(jax.random.split(own, 1)[0], (8, 3))) / Vector(3).standard[1]
+    length = np.linalg.norm(y @ kernel.T, axis=1)
+    mean = 0.5 + 0.1 * (length.mean() - 0.5)
+    for step in (0, 1):
+        (plain, told), (after, logged) = update(model, step), update(with_them, step)
+        wanted = 3 * 5.0 * ((length - mean) ** 2).mean() if step == 0 else 0
+        np.testing.assert_allclose(logged["generator"] - told["generator"], wanted, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(after.stats["path"]["vector"], mean if step == 0 else 0.5, rtol=1e-5)
+        moves = zip(*(jax.tree.leaves(x.params["generator"]) for x in (after, plain)), strict=True)
+        assert any(np.abs(np.asarray(a - b)).max() > 1e-4 for a, b in moves) == (step == 0)
 
 
 def test_projection_compares_each_pair_of_parts_that_are_there():

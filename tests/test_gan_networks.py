@@ -9,8 +9,8 @@ import optax
 import pytest
 from vae_cases import random_batch
 
-from mmgen_jax.gan import DCGAN, GAN, R3GAN, SNGAN, Hinge, WaveGAN, spectral
-from mmgen_jax.gan.networks import r3gan, sngan
+from mmgen_jax.gan import DCGAN, GAN, R3GAN, SNGAN, BigGAN, Hinge, StyleGAN2, WaveGAN, spectral
+from mmgen_jax.gan.networks import Noisy, r3gan, sngan
 from mmgen_jax.gan.relaxed import relaxed, restored, shown
 from mmgen_jax.modalities import Image, Label, Text, Vector
 from mmgen_jax.types import TrainState
@@ -19,6 +19,8 @@ ARCHITECTURES = {
     "r3gan": R3GAN(blocks=1, growth=2, group=4),
     "dcgan": DCGAN(growth=2),
     "sngan": SNGAN(),
+    "biggan": BigGAN(growth=2, chunk=2),
+    "stylegan2": StyleGAN2(growth=2, style=4, layers=2, group=0),
     "wavegan": WaveGAN(growth=2),
 }
 SHAPES = [(5,), (7, 3), (6, 9, 2), (3, 5, 4, 1)]  # without space, and one to three axes of it
@@ -38,17 +40,19 @@ def test_any_shape(name, shape):
     form, key = ARCHITECTURES[name], jax.random.key(0)
     generator, critic = form.generator(shape, 4, jnp.float32), form.critic(6, 4, jnp.float32)
     code, real = jax.random.normal(key, (2, 3)), jax.random.normal(key, (2, *shape))
-    makes, judges = random_params(generator, code), random_params(critic, real)
+    noise = [jax.random.normal(key, (2, *n)) for n in (form.noise(shape) if isinstance(form, Noisy) else ())]
+    makes, judges = random_params(generator, code, *noise), random_params(critic, real)
 
     @jax.jit
     def play(makes, judges, real):
         def spread(makes, judges, real):
-            made = generator.apply(makes, code)
+            made = generator.apply(makes, code, *noise)
             values = critic.apply(judges, jnp.concatenate([real, made]))
             return values.var(), (made, values)
 
         grads, (made, values) = jax.grad(spread, (0, 1, 2), has_aux=True)(makes, judges, real)
-        return made, values, grads, critic.apply(judges, generator.apply(makes, code[1:]))
+        one = generator.apply(makes, code[1:], *(n[1:] for n in noise))
+        return made, values, grads, critic.apply(judges, one)
 
     made, values, grads, one = play(makes, judges, real)
     assert made.shape == (2, *shape) and values.shape == (4, 6)
@@ -57,6 +61,18 @@ def test_any_shape(name, shape):
     assert (np.asarray(grads[2]) != 0).all()  # every value is looked at
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         assert np.isfinite(grad).all() and np.any(grad != 0), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_half_precision_is_kept_and_parameters_are_not_halved(name):
+    form, shape, code = ARCHITECTURES[name], (6, 9, 2), jnp.ones((1, 3))
+    noise = [jnp.ones((1, *n)) for n in (form.noise(shape) if isinstance(form, Noisy) else ())]
+    for network, *inputs in (
+        (form.generator(shape, 4, jnp.bfloat16), code, *noise),
+        (form.critic(6, 4, jnp.bfloat16), jnp.ones((1, *shape))),
+    ):
+        y, params = jax.eval_shape(network.init_with_output, jax.random.key(0), *inputs)
+        assert y.dtype == jnp.bfloat16 and {w.dtype for w in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
 def test_a_block_begins_as_nothing():

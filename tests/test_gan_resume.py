@@ -9,7 +9,11 @@ import mmgen_jax as mm
 from mmgen_jax.train.checkpoint import Checkpoints
 from mmgen_jax.train.distributed import Interrupted
 
-INTERVAL, STOP, STEPS = 7, 6, 10  # the stop is amid the 7 updates of ADA, the 5 of R1 and the 9 of R2
+INTERVAL, STOP, STEPS = (
+    7,
+    6,
+    10,
+)  # the stop is amid the 7 updates of ADA, the 5 of R1, the 9 of R2, and the 4 of path lengths
 
 
 def experiment(**changes):
@@ -24,6 +28,7 @@ def experiment(**changes):
         networks=mm.gan.DCGAN(),
         penalties=(mm.gan.R1(every=5), mm.gan.R2(every=9)),
         lecam=mm.gan.LeCam(),
+        path_length=mm.gan.PathLength(every=4),
         augment=mm.gan.DiffAugment(("image",)),
         ada=mm.gan.ADA(target=-0.99, interval=INTERVAL, kimg=0.5),  # so that its p rises at once
         critic_steps=2,
@@ -55,4 +60,4 @@ def test_a_game_that_is_stopped_and_goes_on_is_the_same_game(tmp_path):
     assert all(2 * STOP % every for every in (INTERVAL, *(penalty.every for penalty in cut.model.penalties)))
     ada, lecam = whole.stats["ada"], whole.stats["lecam"]
     assert ada.p == pytest.approx(2 * 8 * INTERVAL / 500) and ada.updates == 2 * STEPS % INTERVAL
-    assert lecam["image"].real != 0 and lecam["image"].fake != 0
+    assert lecam["image"].real != 0 and lecam["image"].fake != 0 and whole.stats["path"]["image"] > 0

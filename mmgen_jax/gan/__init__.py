@@ -5,9 +5,11 @@ from mmgen_jax.gan.augment import ADA, DiffAugment
 from mmgen_jax.gan.latent import directions, from_noise, truncated
 from mmgen_jax.gan.losses import Hinge, LeastSquares, Minimax, NonSaturating, RaGAN, RpGAN, Wasserstein
 from mmgen_jax.gan.model import GAN
+from mmgen_jax.gan.networks.biggan import BigGAN
 from mmgen_jax.gan.networks.dcgan import DCGAN
 from mmgen_jax.gan.networks.r3gan import R3GAN
 from mmgen_jax.gan.networks.sngan import SNGAN
+from mmgen_jax.gan.networks.stylegan2 import StyleGAN2
 from mmgen_jax.gan.networks.wavegan import WaveGAN
 from mmgen_jax.gan.penalties import DRAGAN, MAGP, R1, R2, WGANGP, ZeroGP
 from mmgen_jax.gan.regularizers import Balanced, LeCam, PathLength
@@ -24,6 +26,7 @@ __all__ = [
     "R2",
     "WGANGP",
     "Balanced",
+    "BigGAN",
     "Hinge",
     "LeCam",
     "LeastSquares",
@@ -34,6 +37,7 @@ __all__ = [
     "RaGAN",
     "RpGAN",
     "SNGAN",
+    "StyleGAN2",
     "Wasserstein",
     "WaveGAN",
     "ZeroGP",

@@ -4,7 +4,7 @@ Of every example of the batch some of its present modalities are given, drawn an
 others from them and from noise; critics compare x, the example as it is, with y, the same with what was made in place:
 
     critics      sum_c mean_c [ L_D(D_c(x), D_c(y)) + penalties_c ] + v mean [ L_D(D(x), D(x')) ]                (1)
-    generator    sum_c mean_c [ L_G(D_c(x), D_c(y)) ]                                                           (2)
+    generator    sum_c mean_c [ L_G(D_c(x), D_c(y)) ] + path lengths                                            (2)
 
 c runs over the critics of single modalities and D, that of all together; mean_c is over the examples with something
 that this critic can judge: a part that is present and was made. x' are mismatched examples: real parts, some of which
@@ -78,12 +78,15 @@ def generator_update(
 
     critics = model.used("critic", state.params["critic"], state.stats)
 
-    def loss(params: Params) -> tuple[Array, Metrics]:
-        play = played(model, model.used("generator", params, state.stats), batch, fold_name(key, "play"), state.stats)
-        return generator_loss(model, critics, play, fold_name(key, "critics"))
+    def loss(params: Params) -> tuple[Array, tuple[Stats, Metrics]]:
+        weights = model.used("generator", params, state.stats)
+        play = played(model, weights, batch, fold_name(key, "play"), state.stats)
+        value, metrics = generator_loss(model, critics, play, fold_name(key, "critics"))
+        more, stats = path_lengths(model, weights, state.stats, batch, fold_name(key, "path"), state.step)
+        return value + more, (stats, metrics)
 
-    (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params["generator"])
-    state = moved(tx, state.replace(stats=iterated(state.stats, state.params, "generator")), grads, "generator")
+    (value, (stats, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(state.params["generator"])
+    state = moved(tx, state.replace(stats=iterated(stats, state.params, "generator")), grads, "generator")
     return state, {"generator": value, "grad_norm/generator": optax.tree.norm(grads), **metrics}
 
 
@@ -141,6 +144,28 @@ def generator_loss(model: GAN, weights: Params, play: Round, key: Key | None = N
         parts[name] = mean(model.loss.generator(real[name], fake[name], mean))
     total = sum((model.weight(name) * part for name, part in parts.items()), jnp.zeros(()))
     return total, {f"generator/{name}": part for name, part in parts.items()} if len(parts) > 1 else {}
+
+
+def path_lengths(model: GAN, weights: Params, stats: Stats, batch: Batch, key: Key, step: Array) -> tuple[Array, Stats]:
+    """What they add to (2), where they are asked for, of everything made of a random part of a batch; the statistics.
+
+    Lazily, like penalties; between, nothing is made.
+    """
+    if model.path_length is None:
+        return jnp.zeros(()), stats
+    every = model.path_length.every
+
+    def measured() -> tuple[Array, dict[str, Array]]:
+        given = Batch(batch.values, draw_given(fold_name(key, "given"), batch.present)).masked()
+        noise, total, means = model.drawn(key, len(batch)), jnp.zeros(()), {}
+        for name, style in model.generator(weights, "styles")(noise, given.values, given.present).items():
+            make = functools.partial(model.made_of, weights, name, noise=noise)
+            length, means[name] = model.path_length(make, style, fold_name(key, name), stats["path"][name])
+            total = total + every * model.weight(name) * batch_mean(length)
+        return total, means
+
+    total, means = jax.lax.cond(step % every == 0, measured, lambda: (jnp.zeros(()), stats["path"]))
+    return total, {**stats, "path": means}
 
 
 def played(model: GAN, params: Params, batch: Batch, key: Key, stats: Stats) -> Round:

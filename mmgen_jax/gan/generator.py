@@ -2,10 +2,11 @@
 
     c_m = E_m(x_m)  where m is given, else 0                               condition tokens                    (1)
     h   = W [z; c_1; ...; c_M; given] + MLP(the same)                      the code that all share              (2)
-    y_m = G_m([h; z_m]),   z, z_m ~ N(0, 1)                                                                     (3)
+    y_m = G_m([h; z_m], ...),   z, z_m ~ N(0, 1)                                                                (3)
 
 z says what is shared, z_m what is of one modality only (handwriting, voice). Which are given is data, so one compiled
-program serves every set. With a single modality there is nothing to share: y = G(z).
+program serves every set. With a single modality there is nothing to share: y = G(z). Some networks take more noise, of
+each place or layer; G_m([h; z_m]) may begin with a mapping to a style.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
-from mmgen_jax.gan.networks import Architecture
+from mmgen_jax.gan.networks import Architecture, Noisy, Styled
 from mmgen_jax.gan.relaxed import relaxed_shape
 from mmgen_jax.nn.conv import depth_to_space
 from mmgen_jax.rng import fold_name
@@ -55,22 +56,35 @@ class JointGenerator(nn.Module):
         x = jnp.concatenate([noise[SHARED], *tokens, flags], axis=-1)
         return self.skip(x) + self.out(nn.leaky_relu(self.hidden(x), 0.2))
 
-    def make(self, name: str, h: Array, own: Array) -> Array:
+    def style(self, name: str, h: Array, own: Array) -> Array:
+        """What drives G_m: [h; z_m] [B, Z], or the style that it makes of it."""
+        code = jnp.concatenate([h, own.astype(h.dtype)], axis=-1)
+        network = self.networks.get(name)
+        return network.style(code) if isinstance(network, Styled) else code
+
+    def make(self, name: str, style: Array, noise: Mapping[str, Array]) -> Array:
         """y_m of equation (3), [B, *relaxed_shape]: out of the network, before a softmax."""
-        modality, code = self.modalities[name], jnp.concatenate([h, own.astype(h.dtype)], axis=-1)
+        modality = self.modalities[name]
         if name in self.decoders:
             centre, spread = modality.standard
-            return (self.decoders[name](code) - centre) / spread
-        space = relaxed_shape(modality)[:-1]
-        y = self.networks[name](code)
+            return (self.decoders[name](style) - centre) / spread
+        space, network = relaxed_shape(modality)[:-1], self.networks[name]
+        further = [noise[key] for key in further_noise(name, modality, self.architectures[name])]
+        y = (network.made if isinstance(network, Styled) else network)(style, *further)
         return depth_to_space(y, folds(modality))[:, *(slice(n) for n in space), :] if space else y
+
+    def styles(
+        self, noise: Mapping[str, Array], values: Mapping[str, Array], given: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """`style` of every modality."""
+        h = self.code(noise, values, given)
+        return {name: self.style(name, h, noise[name]) for name in sorted(self.modalities)}
 
     def __call__(
         self, noise: Mapping[str, Array], values: Mapping[str, Array], given: Mapping[str, Array]
     ) -> dict[str, Array]:
         """All modalities, [B, *relaxed_shape] each, whether given or not."""
-        h = self.code(noise, values, given)
-        return {name: self.make(name, h, noise[name]) for name in sorted(self.modalities)}
+        return {name: self.make(name, style, noise) for name, style in self.styles(noise, values, given).items()}
 
     def _network(self, name: str) -> nn.Module:
         modality = self.modalities[name]
@@ -88,7 +102,13 @@ def folded_shape(modality: Modality) -> tuple[int, ...]:
     return (*(-(-n // f) for n, f in zip(space, fold, strict=True)), channels * math.prod(fold))
 
 
-def draw_noise(key: Key, n: int, names: Mapping[str, Any], shared: int, own: int) -> dict[str, Array]:
-    """z [n, shared] and z_m [n, own] of equation (3)."""
-    sizes = {SHARED: shared} | dict.fromkeys(names, own)
-    return {name: jax.random.normal(fold_name(key, f"noise/{name}"), (n, size)) for name, size in sizes.items()}
+def further_noise(name: str, modality: Modality, architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The noise that a modality's network takes beside the code, by name, with its shape for one example."""
+    if not isinstance(architecture, Noisy):
+        return {}
+    return {f"{name}/{i}": shape for i, shape in enumerate(architecture.noise(folded_shape(modality)))}
+
+
+def draw_noise(key: Key, n: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Normal numbers [n, *shape] by name: z under "", z_m under the name of m, and what else networks take."""
+    return {name: jax.random.normal(fold_name(key, f"noise/{name}"), (n, *shape)) for name, shape in shapes.items()}

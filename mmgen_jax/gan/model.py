@@ -22,12 +22,12 @@ from jax import lax
 from mmgen_jax.gan import game, spectral
 from mmgen_jax.gan.augment import ADA, DiffAugment
 from mmgen_jax.gan.critic import JOINT, JointCritic
-from mmgen_jax.gan.generator import JointGenerator, draw_noise
+from mmgen_jax.gan.generator import SHARED, JointGenerator, draw_noise, further_noise
 from mmgen_jax.gan.losses import Loss, RpGAN
 from mmgen_jax.gan.networks import RANDOM, Architecture
 from mmgen_jax.gan.networks.r3gan import R3GAN
 from mmgen_jax.gan.penalties import R1, R2, Penalty
-from mmgen_jax.gan.regularizers import LeCam, Moments
+from mmgen_jax.gan.regularizers import LeCam, Moments, PathLength
 from mmgen_jax.gan.relaxed import relaxed_shape, restored, shown
 from mmgen_jax.modalities.given import answered
 from mmgen_jax.nn.ways import between
@@ -47,12 +47,13 @@ class GAN:
         loss: what the players minimise, such as `RpGAN()` or `Hinge()`.
         penalties: terms of the critics' loss, such as `R1(gamma=1.0)`; for each critic by itself.
         lecam: a further one, whose running means are in the state; None for none.
+        path_length: a term of the generator's loss, for each modality by itself; None for none.
         augment: changes of what critics are shown, such as `DiffAugment(("image",))`; None for none.
         ada: how often, by how sure the critics are; None: always.
         networks: R3GAN, or another architecture.
         special: architectures of single modalities in place of that, such as {"audio": WaveGAN()}.
         decoders: networks of single modalities in place of the architecture's, code [B, Z] -> values [B, *shape].
-        weights: of the critics' terms, by modality or "joint", 1 where none is given.
+        weights: of the critics' terms and of path lengths, by modality or "joint", 1 where none is given.
         mismatch: weight of mismatched examples among the joint critic's negatives.
         projection: whether the joint critic also compares features of parts directly.
         smoothing: of the data's symbols, see `relaxed.py`.
@@ -71,6 +72,7 @@ class GAN:
     loss: Loss = RpGAN()
     penalties: tuple[Penalty, ...] = (R1(), R2())
     lecam: LeCam | None = None
+    path_length: PathLength | None = None
     augment: DiffAugment | None = None
     ada: ADA | None = None
     networks: Architecture = R3GAN()
@@ -153,6 +155,8 @@ class GAN:
             stats["spectral"] = {p: spectral.vectors(fold_name(key, f"spectral/{p}"), params[p]) for p in players}
         if self.lecam is not None:
             stats["lecam"] = {name: Moments(jnp.zeros(()), jnp.zeros(())) for name in self.critics}
+        if self.path_length is not None:
+            stats["path"] = {name: jnp.zeros(()) for name in self.modalities}
         if self.ada is not None:
             stats["ada"] = self.ada.start()
         return params, stats
@@ -179,13 +183,25 @@ class GAN:
         return state.replace(step=state.step + 1), {**jax.tree.map(jnp.mean, dict(metrics)), **more}
 
     def drawn(self, key: Key, n: int) -> dict[str, Array]:
-        """Noise of n examples: what all modalities share, [n, noise] under "", and each one's own, [n, own]."""
-        return draw_noise(key, n, self.modalities, self.noise, self.own)
+        """Noise of n examples: what all modalities share, [n, noise] under "", each one's own, [n, own], and that of
+        places or layers, [n, *shape] under "name/0" and so on, for networks that take it."""
+        shapes = {SHARED: (self.noise,)} | dict.fromkeys(self.modalities, (self.own,))
+        for name in self.modalities.keys() - self.decoders.keys():
+            shapes |= further_noise(name, self.modalities[name], self.architectures[name])
+        return draw_noise(key, n, shapes)
 
     def made(self, params: Params, noise: Mapping[str, Array], given: Batch) -> dict[str, Array]:
         """All modalities, as a critic sees them, of the generator's parameters and a batch of what is given, masked."""
-        out = self.generator_network.apply({"params": params}, noise, given.values, given.present)
+        out = self.generator(params)(noise, given.values, given.present)
         return {name: shown(self.modalities[name], y) for name, y in out.items()}
+
+    def made_of(self, params: Params, name: str, style: Array, noise: Mapping[str, Array]) -> Array:
+        """One modality, as a critic sees it, of what drives its network (`JointGenerator.styles`)."""
+        return shown(self.modalities[name], self.generator(params, "make")(name, style, noise))
+
+    def generator(self, weights: Params, method: str = "__call__") -> Callable[..., Any]:
+        """The generator with these weights (see `used`): `JointGenerator`, or one of its methods."""
+        return functools.partial(self.generator_network.apply, {"params": weights}, method=method)
 
     def judge(self, weights: Params, method: str = "__call__", key: Key | None = None) -> Callable[..., Any]:
         """The critics with these weights (see `used`): all of `JointCritic`, or one of its methods.

@@ -8,7 +8,7 @@
 
 (1) Tseng et al. 2021, arXiv:2104.03310, with r(u) = max(0, u) as in the published code. (2) to (4) Zhao et al. 2020,
 arXiv:2002.04724: bCR and zCR. (5) Karras et al. 2020, arXiv:1912.04958: J is the Jacobian of the example by the code
-it is made of, a the running mean of l, and a constant as a rule: it is what l is drawn to.
+or style it is made of, a the running mean of l, and a constant as a rule: it is what l is drawn to.
 """
 
 from __future__ import annotations

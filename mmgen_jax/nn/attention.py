@@ -75,11 +75,11 @@ def cudnn_obstacle(q: Array, mask: Array | None, bias: Array | None) -> str | No
 def plain_attention(
     q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, causal: bool, scale: float
 ) -> Array:
-    """Equation (1), written out."""
+    """Equation (1), written out; v may have another width than q and k."""
     weights = attention_weights(q, k, mask, bias, causal, scale).astype(v.dtype)
     batch, heads, length, keys = weights.shape
     weights = weights.reshape(batch, k.shape[2], heads // k.shape[2], length, keys)
-    return jnp.einsum("bgrts,bsgd->btgrd", weights, v).reshape(q.shape)
+    return jnp.einsum("bgrts,bsgd->btgrd", weights, v).reshape(*q.shape[:-1], v.shape[-1])
 
 
 def attention_weights(q: Array, k: Array, mask: Array | None, bias: Array | None, causal: bool, scale: float) -> Array:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -58,11 +58,6 @@ class SNGAN:
         """[B, *shape] -> [B, outputs]."""
         return Critic(self, outputs, features, dtype)
 
-    def stages(self, space: Sequence[int], features: int) -> list[tuple[tuple[int, ...], int]]:
-        """(size, width) from `space` down; one stage where there is no space."""
-        sizes = halvings(space) if space else [()]
-        return [(size, features * min(2**i, self.growth)) for i, size in enumerate(sizes)]
-
 
 class Generator(nn.Module):
     """Code [B, Z] -> [B, *shape]."""
@@ -74,10 +69,10 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, code: Array) -> Array:
-        *stages, (size, width) = self.form.stages(self.shape[:-1], self.features)
+        *larger, (size, width) = stages(self.shape[:-1], self.features, self.form.growth)
         code = code.astype(self.dtype)
         x = nn.Dense(math.prod(size) * width, dtype=self.dtype)(code).reshape(len(code), *size, width)
-        for size, width in reversed(stages):
+        for size, width in reversed(larger):
             x = UpBlock(size, width, self.dtype)(x, code)
         return conv3(self.shape[-1], self.dtype, x)(nn.relu(ModulatedNorm(self.dtype)(x, code)))
 
@@ -93,7 +88,7 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = x.astype(self.dtype)
-        widths = [width for _, width in self.form.stages(x.shape[1:-1], self.features)]
+        widths = [width for _, width in stages(x.shape[1:-1], self.features, self.form.growth)]
         for i, width in enumerate([*widths[1:], widths[-1]]):
             last = i + 1 == len(widths)
             if last and self.form.group:
@@ -149,6 +144,12 @@ class ModulatedNorm(nn.Module):
         return (1 + scale) * nn.RMSNorm(use_scale=False, dtype=self.dtype)(x) + shift
 
 
+def stages(space: Sequence[int], features: int, growth: int) -> list[tuple[tuple[int, ...], int]]:
+    """(size, width) from `space` down; one stage where there is no space."""
+    sizes = halvings(space) if space else [()]
+    return [(size, features * min(2**i, growth)) for i, size in enumerate(sizes)]
+
+
 def conv3(features: int, dtype: Any, x: Array) -> nn.Module:
     """Kernel 3 along each axis of space of x, which keeps its size."""
     d = x.ndim - 2
@@ -163,12 +164,15 @@ def doubled(x: Array, size: Sequence[int]) -> Array:
     return x
 
 
-def halved(x: Array) -> Array:
-    """The mean of two cells, or of a lone last one, along each axis: [B, *n, C] -> [B, *ceil(n / 2), C]."""
+def halved(x: Array, reduce: Callable[..., Array] = jnp.mean) -> Array:
+    """The mean of two cells, or of a lone last one, along each axis: [B, *n, C] -> [B, *ceil(n / 2), C].
+
+    reduce: jnp.max for the larger one in place of the mean.
+    """
     for axis in range(1, x.ndim - 1):
         if (n := x.shape[axis]) > 1:
             x = jnp.pad(x, [(0, n % 2) if i == axis else (0, 0) for i in range(x.ndim)], mode="edge")
-            x = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]).mean(axis + 1)
+            x = reduce(x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]), axis=axis + 1)
     return x
 
 
