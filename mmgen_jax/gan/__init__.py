@@ -7,6 +7,7 @@ from mmgen_jax.gan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Ra
 from mmgen_jax.gan.model import GAN
 from mmgen_jax.gan.networks.biggan import BigGAN
 from mmgen_jax.gan.networks.dcgan import DCGAN
+from mmgen_jax.gan.networks.mocogan import MoCoGAN
 from mmgen_jax.gan.networks.r3gan import R3GAN
 from mmgen_jax.gan.networks.sngan import SNGAN
 from mmgen_jax.gan.networks.stylegan2 import StyleGAN2
@@ -31,6 +32,7 @@ __all__ = [
     "LeCam",
     "LeastSquares",
     "Minimax",
+    "MoCoGAN",
     "NonSaturating",
     "PathLength",
     "R3GAN",
