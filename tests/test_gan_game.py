@@ -222,6 +222,36 @@ def test_projection_compares_each_pair_of_parts_that_are_there():
     np.testing.assert_allclose(found[1], pairs["label", "vector"][1], rtol=1e-4, atol=1e-5)
 
 
+def test_auxiliary_classifiers_of_what_is_there():
+    """Critics learn classes of real examples, the generator those of what it made, each by the features of one part."""
+    parts = MODALITIES | {"kind": Label(3, features=4)}
+    model = dataclasses.replace(SMALL, modalities=parts, auxiliary=2.0, penalties=(), weights={"vector": 0.5})
+    params, batch = start(model, optax.sgd(1.0)).params, random_batch(parts, 8, present=0.7).masked()
+    assert [params["critic"][f"classifiers_{m}"]["kernel"].shape[1] for m in sorted(parts)] == [4, 3, 7]
+    play = game.played(model, params["generator"], batch, KEY, {})
+    judge = functools.partial(model.judge, params["critic"])
+
+    def nats(x, seen):
+        total = 0.0
+        classes = judge("classes")(judge("features")(x))
+        for m, n in [("kind", "label"), ("label", "kind"), ("vector", "kind"), ("vector", "label")]:
+            logits = np.asarray(classes[m][n])
+            ce = np.log(np.exp(logits).sum(-1)) - (logits * np.asarray(x[n])).sum(-1)
+            there = np.asarray(seen[m] & play.present[n])
+            total += model.weight(m) * ce[there].mean()
+        return total
+
+    plain = dataclasses.replace(model, auxiliary=0.0)
+    told, _ = game.critics_loss(model, params["critic"], {}, play, KEY, 0)
+    wanted = nats(play.real, play.present)
+    without = {name: p for name, p in params["critic"].items() if not name.startswith("classifiers")}
+    np.testing.assert_allclose(told - game.critics_loss(plain, without, {}, play, KEY, 0)[0], 2 * wanted, rtol=1e-3)
+    told, logged = game.generator_loss(model, params["critic"], play)
+    wanted = nats(play.fake, {name: play.judged(name) for name in parts})
+    np.testing.assert_allclose(logged["generator/classes"], wanted, rtol=1e-4)
+    np.testing.assert_allclose(told - game.generator_loss(plain, without, play)[0], 2 * wanted, rtol=1e-3)
+
+
 def test_missing_parts_change_nothing_for_others():
     """Of examples whose vector is missing, no critic of vectors hears, and the joint critic sees none."""
     there = {"label": np.ones(8, bool), "vector": np.zeros(8, bool)}
@@ -242,6 +272,9 @@ def test_missing_parts_change_nothing_for_others():
         (dict(critic_steps=0), "critic_steps"),
         (dict(mismatch=-1.0), "mismatch"),
         (dict(smoothing=1.0), "smoothing"),
+        (dict(auxiliary=-1.0), "auxiliary"),
+        (dict(modalities={"label": MODALITIES["label"]}, auxiliary=1.0), "auxiliary is 1.0, but must be .* 0 without"),
+        (dict(modalities={n: Vector(2) for n in "ab"}, auxiliary=1.0), "auxiliary is 1.0"),
         (dict(spectral="all"), "spectral"),
         (dict(weights={"sound": 1.0}), "weights names 'sound'"),
         (dict(weights={"joint": -1.0}), "joint"),

@@ -4,13 +4,16 @@
     D_m = w_m . lrelu(f_m)                                    is this a good example of its modality?          (2)
     D   = MLP [f_1; ...; f_M; present]                        and do the parts belong together?                (3)
         + sum_{m < n} <P_m f_m, P_n f_n> / sqrt(width)        if asked for                                     (4)
+    p(x_n | x_m) = softmax(A_mn lrelu(f_m))                   for every label n != m, if asked for             (5)
 
 With a single modality (2) is all there is. (4) is the projection of Miyato and Koyama 2018 (arXiv:1802.05637), in which
-one of two parts is a class: by it alike features mean that parts belong together, of which an MLP knows nothing.
+one of two parts is a class: by it alike features mean that parts belong together, of which an MLP knows nothing. (5) is
+the auxiliary classifier of Odena et al. 2017 (arXiv:1610.09585).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +23,7 @@ import jax.numpy as jnp
 
 from mmgen_jax.gan.generator import folds
 from mmgen_jax.gan.networks import Architecture
+from mmgen_jax.gan.relaxed import is_symbolic, relaxed_shape
 from mmgen_jax.nn.conv import filled, space_to_depth
 from mmgen_jax.types import Array, Modality
 
@@ -27,12 +31,13 @@ JOINT = "joint"  # the name of D of (3) among the critics
 
 
 class JointCritic(nn.Module):
-    """Equations (1) to (4). Attributes as of `JointGenerator`; examples are relaxed (`relaxed.py`)."""
+    """Equations (1) to (5). Attributes as of `JointGenerator`, and of `GAN`; examples are relaxed (`relaxed.py`)."""
 
     modalities: Mapping[str, Modality]
     architectures: Mapping[str, Architecture]
     width: int
     projection: bool = False
+    auxiliary: bool = False
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
@@ -46,6 +51,24 @@ class JointCritic(nn.Module):
             self.value = nn.Dense(1, dtype=self.dtype)
             if self.projection:
                 self.projections = {name: nn.Dense(self.width, use_bias=False, dtype=self.dtype) for name in names}
+
+        if self.auxiliary:
+            counts = {name: sum(self.others(name).values()) for name in names}
+            self.classifiers = {name: nn.Dense(count, dtype=self.dtype) for name, count in counts.items() if count}
+
+    def others(self, name: str) -> dict[str, int]:
+        """The labels other than a modality, each with the number of its classes."""
+        return {n: classes for n, classes in labels(self.modalities).items() if n != name}
+
+    def classes(self, features: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+        """Logits of (5), [B, classes], by m and n."""
+        found = {}
+        for name, f in features.items():
+            if others := self.others(name):
+                logits = precise(self.classifiers[name](nn.leaky_relu(f, 0.2)))
+                ends = list(itertools.accumulate(others.values()))[:-1]
+                found[name] = dict(zip(others, jnp.split(logits, ends, axis=-1), strict=True))
+        return found
 
     def features(self, x: Mapping[str, Array]) -> dict[str, Array]:
         """Equation (1), were all present: [B, *relaxed_shape] -> [B, width] each."""
@@ -77,7 +100,16 @@ class JointCritic(nn.Module):
 
     def __call__(self, x: Mapping[str, Array], present: Mapping[str, Array]) -> dict[str, Array]:
         """`judge` of the features of x. All look at the same features, which cost far more than what follows."""
-        return self.judge(self.features(x), present)
+        features = self.features(x)
+        if self.auxiliary and self.is_initializing():
+            self.classes(features)  # which is asked for by itself
+        return self.judge(features, present)
+
+
+def labels(modalities: Mapping[str, Modality]) -> dict[str, int]:
+    """The modalities that are one symbol, in order of their names, each with the number of its classes."""
+    found = {name: relaxed_shape(modalities[name]) for name in sorted(modalities) if is_symbolic(modalities[name])}
+    return {name: shape[0] for name, shape in found.items() if len(shape) == 1}
 
 
 def precise(x: Array) -> Array:

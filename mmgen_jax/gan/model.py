@@ -21,7 +21,7 @@ from jax import lax
 
 from mmgen_jax.gan import game, spectral
 from mmgen_jax.gan.augment import ADA, DiffAugment
-from mmgen_jax.gan.critic import JOINT, JointCritic
+from mmgen_jax.gan.critic import JOINT, JointCritic, labels
 from mmgen_jax.gan.generator import SHARED, JointGenerator, draw_noise, further_noise
 from mmgen_jax.gan.losses import Loss, RpGAN
 from mmgen_jax.gan.networks import RANDOM, Architecture
@@ -56,6 +56,7 @@ class GAN:
         weights: of the critics' terms and of path lengths, by modality or "joint", 1 where none is given.
         mismatch: weight of mismatched examples among the joint critic's negatives.
         projection: whether the joint critic also compares features of parts directly.
+        auxiliary: weight of what critics of other modalities know of labels; 0 for none, and no such classifiers.
         smoothing: of the data's symbols, see `relaxed.py`.
         critic_steps: k; the batch is cut into so many parts, one for each.
         spectral: which players' kernels are divided by their spectral norm: "critic", "both", or None.
@@ -81,6 +82,7 @@ class GAN:
     weights: Mapping[str, float] = FrozenDict()
     mismatch: float = 1.0
     projection: bool = False
+    auxiliary: float = 0.0
     smoothing: float = 0.1
     critic_steps: int = 1
     spectral: Literal["critic", "both"] | None = None
@@ -89,11 +91,16 @@ class GAN:
     def __post_init__(self) -> None:
         for field in ("modalities", "special", "decoders", "weights"):  # frozen mappings, so that a model can be hashed
             object.__setattr__(self, field, FrozenDict(getattr(self, field)))
+        classifiable = len(self.modalities) > 1 and labels(self.modalities)
         allowed = {
             "modalities": (len(self.modalities) > 0 and JOINT not in self.modalities, f"at least one, none {JOINT!r}"),
             **{name: (getattr(self, name) >= 1, "at least 1") for name in ("noise", "own", "width")},
             "critic_steps": (self.critic_steps >= 1, "at least 1"),
             "mismatch": (self.mismatch >= 0, "at least 0"),
+            "auxiliary": (
+                self.auxiliary == 0 or classifiable and self.auxiliary > 0,
+                "at least 0, and 0 without a label and another modality",
+            ),
             "smoothing": (0 <= self.smoothing < 1, "in [0, 1)"),
             "spectral": (self.spectral in ("critic", "both", None), 'one of "critic", "both", None'),
             "ada": (self.ada is None or self.augment is not None, "None without augment"),
@@ -137,7 +144,8 @@ class GAN:
     @property
     def critic_network(self) -> JointCritic:
         """The critics with this model's sizes."""
-        return JointCritic(self.modalities, self.architectures, self.width, self.projection, jnp.dtype(self.dtype))
+        asked = self.projection, self.auxiliary > 0
+        return JointCritic(self.modalities, self.architectures, self.width, *asked, jnp.dtype(self.dtype))
 
     def init(self, key: Key) -> tuple[Params, Stats]:
         """Fresh parameters of both players, and what else is remembered between steps."""
