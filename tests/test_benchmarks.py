@@ -9,8 +9,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax import lax
+
+from mmgen_jax.types import Batch, TrainState
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -177,6 +180,38 @@ def test_a_run_that_is_not_finite_is_not_timed(script):
     state, _ = run(program, state, resident, bare.rows(), 2)
     with pytest.raises(RuntimeError, match="step 3 of 6 was the last with finite numbers"):
         run(program, state, resident, bare.rows(), 4)
+
+
+def test_gan(record):
+    (row,) = record("gan").values()
+    assert row["critic_steps"] == 2 and row["batch"] == 4 and row["critic_parameters"] > 0
+    for way in ("fused", "separate"):
+        assert row[f"{way}_d_images_per_s"]["high"] == pytest.approx(8e3 / row[f"{way}_ms"]["low"], rel=1e-2)
+    assert row["times_faster"] > 0
+
+
+def test_the_ways_of_a_game_end_alike(script):
+    gan = script("gan")
+    m, tx = gan["model"]("tiny", "float32"), optax.sgd(0.1)
+    images = jax.random.uniform(jax.random.key(1), (8, 6, 6, 1))
+    whole = Batch({"image": images}, {"image": jnp.ones(8, bool)})
+    parts = [whole.take(jnp.arange(i, 8, 2)) for i in range(2)]
+    states = [
+        gan[way](m, tx)(jax.jit(lambda key: TrainState.create(m, tx, key))(jax.random.key(0)), x)
+        for way, x in (("fused", whole), ("separate", parts))
+    ]
+    assert all(int(state.step) == 1 for state in states)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *(s.params for s in states))
+
+
+def test_the_games_that_are_measured(script):
+    """None is run here: millions of numbers of generator and critic, so that no change of them goes unnoticed."""
+    model, millions = script("gan")["model"], {}
+    for case in ("sngan_32", "stylegan2_128", "r3gan_32"):
+        params, _ = jax.eval_shape(model(case, "bfloat16").init, jax.random.key(0))
+        counts = (sum(x.size for x in jax.tree.leaves(params[player])) for player in ("generator", "critic"))
+        millions[case] = tuple(round(count / 1e6, 1) for count in counts)
+    assert millions == {"sngan_32": (1.2, 1.1), "stylegan2_128": (24.5, 24.1), "r3gan_32": (20.7, 20.8)}
 
 
 @pytest.mark.slow
