@@ -2,7 +2,10 @@
 
 COMMAND   mmgen train experiments/digits_codes.py --workdir runs/digits_codes
           mmgen train experiments/digits_flow.py --workdir runs/digits_flow && mmgen report runs/digits_flow
-EXPECTED  not measured yet
+EXPECTED  15 minutes on two quiet CPU cores, 5 of them for the measuring. Share of the right class: picture given label
+          0.97, text 0.96, sound 0.90; sound given label 0.96, text 0.97; clip given label 0.96, text 0.93; label
+          given picture 0.89; all five agree in 0.63 of samples out of nothing. Frechet distances: pictures 3.0,
+          clips 1.3, sounds 1.1
 
 What is made of real values flows as the code that `digits_codes.py` has of it. `--first.image DIR` takes that run from
 elsewhere.
