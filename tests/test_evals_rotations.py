@@ -47,7 +47,8 @@ def test_features_that_know_the_turn(tmp_path):
 
 def test_the_probe(tmp_path):
     features = {"random": RandomFeatures(8, 4), "rotations": Rotations(TINY), "supervised": TINY}
-    values = Pretext(features=FrozenDict(features))(Model(), {}, data(tmp_path), jax.random.key(0))
+    assert Pretext(features=features) == Pretext(features=FrozenDict(features))
+    values = Pretext(features=features)(Model(), {}, data(tmp_path), jax.random.key(0))
     assert set(values) == {f"probe/picture/{kind}{end}" for kind in features for end in ("", "/low", "/high")}
     assert values["probe/picture/supervised/low"] > 1 / 6  # more than chance
     with pytest.raises(ValueError, match="Pretext: limit must be at least 1, not 0"):

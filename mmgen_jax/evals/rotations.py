@@ -98,6 +98,7 @@ class Pretext:
     features: Mapping[str, Extractor] = FEATURES
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "features", FrozenDict(self.features))  # frozen, and the same after JSON
         if self.limit < 1:
             raise ValueError(f"Pretext: limit must be at least 1, not {self.limit}")
 
