@@ -27,12 +27,11 @@ modalities = {
 }
 model = mm.VAE(
     modalities=modalities,
-    latent=0,
+    latent=0,  # nothing is shared
     private={"image": 24, "video": 24 + PLACE, "audio": 24},
     weights={"image": 0.6, "video": 0.05, "audio": 0.5},
     objective=mm.vae.ELBO(beta_private=1.0),
 )
-tiny = model
 
 experiment = mm.Experiment(
     model=model,

@@ -38,7 +38,7 @@ def flow(first: mm.VAE, width: int, joint: int, depth: int) -> mm.Latent:
 
 
 model = flow(digits_codes.model, width=128, joint=3, depth=3)
-tiny = flow(digits_codes.tiny, width=32, joint=1, depth=1)  # for tests
+tiny = flow(digits_codes.model, width=32, joint=1, depth=1)  # for tests
 
 experiment = mm.Experiment(
     model=model,

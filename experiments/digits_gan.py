@@ -37,7 +37,7 @@ def game(first: mm.VAE, width: int) -> mm.Latent:
 
 
 model = game(digits_codes.model, width=256)
-tiny = game(digits_codes.tiny, width=16)  # for tests
+tiny = game(digits_codes.model, width=16)  # for tests
 adam = mm.Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine")
 
 experiment = dataclasses.replace(

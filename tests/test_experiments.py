@@ -50,9 +50,12 @@ def test_two_steps_from_the_file_to_a_sample(path, tmp_path, monkeypatch):
     model, rng = smaller(path, experiment.model), np.random.default_rng(0)
     columns = {name: [raw(m, rng) for _ in range(8)] for name, m in model.modalities.items()}
     few = dict(data=mm.data.Arrays(columns), steps=2, batch_size=8, steps_per_call=2)
-    first = {name: str(tmp_path / name) for name in experiment.first}
-    for name, run in first.items():  # what it builds on trains as briefly
-        mm.fit(mm.Experiment(model=model.first[name], **few), run)
+    runs = {}
+    for name in experiment.first:  # what it builds on trains as briefly, and once
+        if model.first[name] not in runs:
+            runs[model.first[name]] = str(tmp_path / name)
+            mm.fit(mm.Experiment(model=model.first[name], **few), tmp_path / name)
+    first = {name: runs[model.first[name]] for name in experiment.first}
     optimizer = dataclasses.replace(experiment.optimizer, warmup=0)
     tiny = dataclasses.replace(experiment, model=model, optimizer=optimizer, first=first, evaluators=(), **few)
     state = mm.fit(tiny, tmp_path / "run")
