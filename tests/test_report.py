@@ -1,6 +1,7 @@
 """The report: loads nothing, escapes everything, shows what was there."""
 
 import dataclasses
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgen_jax.modalities import Audio, Image, Label, Text, Video
+from mmgen_jax.modalities import Audio, Bytes, Image, Label, Text, Video, Wordlist
 from mmgen_jax.report import contents as report_contents
 from mmgen_jax.report.cells import cell
 from mmgen_jax.report.contents import Contents, collect, complete, draw
@@ -20,6 +21,8 @@ from mmgen_jax.report.looking import Looks
 from mmgen_jax.report.looking_sections import inside
 from mmgen_jax.report.page import duration, page, write
 from mmgen_jax.report.plots import COLOURS, short
+from mmgen_jax.report.surprise import pieces
+from mmgen_jax.report.surprise_sections import expected
 from mmgen_jax.types import Rendering
 
 ATTACK = "<script>alert(1)</script>"
@@ -374,3 +377,43 @@ def test_where_it_looks_and_what_answers_follow(run, contents):
     assert contents.looks.attention is None and set(contents.looks.follows.values()) == {0.0}
     assert "Where it looks" not in page(contents) and "What answers follow" in page(contents)
     assert inside(["a"], Looks(1, {}, None, {})) == ""
+
+
+class Predictive(Fake):
+    """Two symbols of a nat in each cell; a text's are of as many nats as their numbers."""
+
+    def cells(self, name):
+        return {"text": (32,), "label": (), "image": (2, 3), "clip": (2, 2, 1), "sound": (4,)}[name]
+
+    def surprise(self, variables, batch, of):
+        count = int(np.prod(self.cells(of)))
+        return jnp.tile(jnp.arange(32.0) if of == "text" else jnp.ones(2 * count), (len(batch), 1))
+
+
+def test_symbols_that_were_not_expected_are_coloured(run, contents):
+    collected_here = collected(run, Predictive())
+    shapes = {name: x.shape for name, x in collected_here.surprises.items()}
+    assert shapes == {n: (3, *Predictive().cells(n)) for n in MODALITIES}
+    np.testing.assert_array_equal(collected_here.surprises["clip"], 2)
+    shown = expected(collected_here)
+    Tags(shown)
+    examples = [re.findall(r'title="(.*?)">(.*?)</span>', part) for part in shown.split('class="text nats"')[1:]]
+    for found, real in zip(examples, collected_here.real.values["text"][:3], strict=True):
+        words = found[: found.index(next(pair for pair in found if pair[1] == "∎")) + 1]
+        text = MODALITIES["text"].decode(real)
+        assert "".join(html.unescape(word) for _, word in words) == text + "∎"
+        assert [float(nats) for nats, _ in words[:-1]] == list(range(len(text)))
+        assert float(words[-1][0]) == sum(range(len(text), 32))
+    assert shown.count("<rect") == 3 * (6 + 4) + 2 * 4  # only two of the three have a sound
+    assert shown.count("cat &amp; dog</span>") + shown.count("&lt;b&gt;</span>") == 2 * 3  # the true one, and coloured
+    assert "<td>496.0</td>" in shown and "<td>12.0</td>" in shown and 'opacity="0.44"' in shown  # 2 of 5 nats
+    assert page(collected_here).count("What it expects") == 1 and "What it expects" not in page(contents)
+    assert contents.surprises == {} and expected(contents) == ""
+
+
+def test_bytes_of_one_character_are_one_piece():
+    text = Text(8, vocabulary=Bytes())
+    found = pieces(text, text.encode("né!"), np.array([1, 2, 3, 4, 5, 0, 0, 0.0]))
+    assert found == [("n", 1), ("é", 5), ("!", 4), ("", 5)]
+    words = Text(4, vocabulary=Wordlist(("a", "b", ".")))
+    assert [piece for piece, _ in pieces(words, words.encode("a b."), np.ones(4))] == ["a", " b", ".", ""]

@@ -13,6 +13,7 @@ from vae_cases import random_batch
 from mmgen_jax.modalities import Label, Text, Vector, Wordlist
 from mmgen_jax.nn.decoder import NOWHERE
 from mmgen_jax.nn.transformer import PADDING
+from mmgen_jax.report.surprise import surprises
 from mmgen_jax.tokens import FSQ, Beam, Choice, MaskGIT, RandomOrder, Tasks, Tokenizer, Tokens, Write
 from mmgen_jax.tokens.sampling import make
 from mmgen_jax.types import Batch, TrainState
@@ -175,6 +176,15 @@ def test_log_likelihood_is_normalised_and_the_sum_of_surprises():
     surprise = shorter.surprise({"params": params, "first": {}}, every, "text")
     np.testing.assert_allclose(-surprise.sum(1), log_p, rtol=1e-6)
     assert surprise[0, 1] == 0 and (np.asarray(surprise[1:]) > 0).all()
+
+
+def test_a_report_has_the_surprise_of_every_cell():
+    few = random_batch(MODALITIES, 3)
+    found = surprises(MODEL, variables(), few)
+    assert {name: x.shape for name, x in found.items()} == {"label": (3,), "text": (3, 5), "vector": (3, 4)}
+    for name, x in found.items():
+        np.testing.assert_allclose(-x.reshape(3, -1).sum(1), MODEL.log_likelihood(variables(), few, name), rtol=1e-5)
+    assert surprises(CODER, variables(), few) == {}
 
 
 def test_what_was_made_has_the_probability_that_it_says():

@@ -15,6 +15,7 @@ from mmgen_jax.data.loader import gather
 from mmgen_jax.evals.sampling import generate
 from mmgen_jax.report.latents import POINTS, Decoding, LatentSpace, explore
 from mmgen_jax.report.looking import EXAMPLES, Looks, look
+from mmgen_jax.report.surprise import surprises
 from mmgen_jax.rng import step_key
 from mmgen_jax.train.record import read_evaluation
 from mmgen_jax.types import Batch, Modality, Model, Source, Variables
@@ -41,6 +42,8 @@ class Contents:
         joint: samples with nothing given.
         space: the latent space, or None if the model has none that can be shown.
         looks: what the model looks at, and what its answers follow.
+        surprises: how little the model expected each cell of the first of `real`, {name: [n, *cells]} in nats; {} of a
+            model that does not say.
         rows: of metrics.jsonl.
         evaluation: values by name, in the order measured.
         beside: the evaluations of other runs, by the names of their directories.
@@ -61,6 +64,7 @@ class Contents:
     joint: Arrays
     space: LatentSpace | None
     looks: Looks
+    surprises: Arrays
     rows: Sequence[Mapping[str, Any]]
     evaluation: Mapping[str, float | None]
     beside: Mapping[str, Mapping[str, float | None]]
@@ -100,6 +104,7 @@ def collect(run: Path, experiment: Any, state: Any, beside: Sequence[Path] = ())
         joint=joint,
         space=explore(model, variables, drawn, chosen, known),
         looks=look(model, variables, parts.take(complete(parts, EXAMPLES)), key),
+        surprises=surprises(model, variables, real),
         rows=read_rows(run / "metrics.jsonl"),
         evaluation=evaluated(run) or {},
         beside=others,

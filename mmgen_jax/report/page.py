@@ -18,6 +18,7 @@ from mmgen_jax.report.looking_sections import inside
 from mmgen_jax.report.parts import card, heat, percent, row, section, shown, table, true
 from mmgen_jax.report.plots import curve, short
 from mmgen_jax.report.style import CSS
+from mmgen_jax.report.surprise_sections import expected
 
 SHOWN = 3  # of the real examples, in the grid of what is made of them
 
@@ -51,6 +52,7 @@ def page(contents: Contents) -> str:
         coherence(contents),
         latent_space(contents),
         inside(list(contents.modalities), contents.looks),
+        expected(contents),
         curves(contents),
         metrics(contents),
         origin(contents),

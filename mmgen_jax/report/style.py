@@ -56,6 +56,9 @@ svg .name { font-size: 13px; font-weight: 650; fill: var(--ink); text-anchor: mi
 .moves .picture { height: 52px; margin: 0 auto; }
 .moves .class { display: block; font-size: 12px; font-weight: 400; color: var(--soft); line-height: 1.3; }
 svg .wave { fill: var(--accent); }
+.nats { fill: rgb(var(--heat)); }
+.nats span { border-radius: 3px; white-space: pre-wrap; }
+.grid .text.nats { max-width: 60ch; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th { font-weight: 600; font-size: 13px; color: var(--soft); text-align: left; padding: 6px 10px; white-space: nowrap; }
 td { padding: 6px 10px; vertical-align: middle; }

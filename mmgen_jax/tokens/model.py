@@ -272,6 +272,10 @@ class Tokens:
         """How many slots of the network each modality has."""
         return {name: self.sequences[name].length + 1 for name in self.modalities}
 
+    def cells(self, name: str) -> tuple[int, ...]:
+        """The grid on which the symbols of a modality lie, some in each cell; () for a single one."""
+        return self.first[name].cells[name] if name in self.first else self.modalities[name].shape
+
     def attention_maps(self, variables: Variables, batch: Batch, key: Key) -> Array:
         """What each modality looks at while it is made of the others, [B, blocks, M, M]: see `looking.py`."""
         return looking.attention_maps(self, variables, batch)
