@@ -51,13 +51,13 @@ def test_space_to_depth_is_inverted_and_keeps_blocks_together(space):
     np.testing.assert_array_equal(cells[(0, *(0 for _ in space))], first)
 
 
-@pytest.mark.parametrize("n", [5, 6, 1])
-def test_down_is_the_strided_convolution_of_its_equation(n):
+@pytest.mark.parametrize(("n", "causal"), [(5, False), (6, False), (1, False), (5, True), (6, True), (1, True)])
+def test_down_is_the_strided_convolution_of_its_equation(n, causal):
     x, stride = normal(0, 2, n, 3), 1 if n == 1 else 2
-    layer = Down(4, (stride,))
+    layer = Down(4, (stride,), causal=causal)
     params = layer.init(jax.random.key(1), x)
     kernel = params["params"]["ConvOnCells_0"]["kernel"].reshape(-1, 3, 4)  # (cell, offset) -> k = 0..3
-    padding = [(1, 1 + n % 2)] if stride == 2 else [(0, 0)]
+    padding = [(1 + causal, 1 - causal + n % 2)] if stride == 2 else [(0, 0)]
     expected = lax.conv_general_dilated(x, kernel, (stride,), padding, dimension_numbers=("NWC", "WIO", "NWC"))
     np.testing.assert_allclose(layer.apply(params, x), expected, rtol=1e-5, atol=1e-6)
 

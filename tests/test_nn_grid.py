@@ -58,6 +58,46 @@ def test_a_folded_grid_is_smaller_by_the_fold_and_back():
     assert jax.jit(decoder.init_with_output)(jax.random.key(1), code)[0].shape == (2, 9, 7, 3)
 
 
+def depends(function, x):
+    """Which rows of function(x), [n, ...], depend on which rows of x [m, ...]: [n, m]."""
+    slopes = jax.jacrev(lambda x: jax.vmap(jnp.sum)(function(x) ** 2))(x)
+    return jnp.abs(slopes).sum(tuple(range(2, slopes.ndim))) > 0
+
+
+def test_causal_codes_and_clips_do_not_look_ahead():
+    """Four frames are one of the code: number j sees those before 4 (j + 1), frame t is made of numbers to t // 4.
+
+    So the code of the first four, and what is made of it, is what it would be if there were no more frames.
+    """
+    fields = {"widths": (4, 6), "blocks": 1, "fold": 2, "causal": True}
+    x, z = (jax.random.normal(jax.random.key(0), shape) for shape in ((7, 4, 5, 2), (2, 1, 2, 3)))
+    encoder, decoder = GridEncoder(3, **fields, parts=1, outputs=z.size), GridDecoder(x.shape, **fields)
+
+    def encode(params, x):
+        frames = -(-len(x) // 4)
+        return encoder.clone(outputs=frames * z[0].size).apply(params, x[None]).reshape(frames, *z.shape[1:])
+
+    def decode(params, z, frames):
+        return decoder.clone(shape=(frames, *x.shape[1:])).apply(params, z.reshape(1, -1))[0]
+
+    @jax.jit
+    def coded(x):
+        params = encoder.init(jax.random.key(1), x[None])
+        return depends(lambda x: encode(params, x), x), encode(params, x)[:1], encode(params, x[:4])
+
+    @jax.jit
+    def made(z):
+        params = decoder.init(jax.random.key(2), z.reshape(1, -1))
+        return depends(lambda z: decode(params, z, 7), z), decode(params, z, 7)[:4], decode(params, z[:1], 4)
+
+    code, frame = np.arange(2), np.arange(7)
+    (seen, *codes), (used, *clips) = coded(x), made(z)
+    np.testing.assert_array_equal(seen, frame < 4 * (code[:, None] + 1))
+    np.testing.assert_array_equal(used, code <= frame[:, None] // 4)
+    np.testing.assert_allclose(*codes, atol=1e-5)
+    np.testing.assert_allclose(*clips, atol=1e-5)
+
+
 def test_codes_that_do_not_fit_a_grid_are_refused():
     x, key = jnp.zeros((1, 8, 8, 1)), jax.random.key(0)
     with pytest.raises(ValueError, match=r"the code has 16 numbers, but a grid of \(4, 4, 2\) has 32"):

@@ -23,15 +23,17 @@ KEY = jax.random.key(0)
 SMALL = {"widths": (4, 8), "blocks": 1}
 
 
-def grid(make, shape, width=2):
-    return make(encoder=GridEncoder(width, **SMALL, parts=1), decoder=GridDecoder(shape, **SMALL))
+def grid(make, shape, width=2, causal=False):
+    return make(
+        encoder=GridEncoder(width, **SMALL, parts=1, causal=causal), decoder=GridDecoder(shape, **SMALL, causal=causal)
+    )
 
 
 MODALITIES = {
     "audio": grid(functools.partial(Audio, 64, rate=64, mels=3, window=32, hop=8), (9, 3)),
     "image": grid(functools.partial(Image, 7, 6, 2), (7, 6, 2)),
     "vector": Vector(3, features=8),
-    "video": grid(functools.partial(Video, 3, 4, 5, 1, fps=4, tubelet=(1, 2, 2)), (3, 4, 5, 1)),
+    "video": grid(functools.partial(Video, 3, 4, 5, 1, fps=4, tubelet=(1, 2, 2)), (3, 4, 5, 1), causal=True),
 }
 CELLS = {"audio": (5,), "image": (4, 3), "vector": (2,), "video": (2, 2, 3)}
 FEW = {name: MODALITIES[name] for name in ("vector",)}

@@ -204,34 +204,45 @@ def strides_between(large: Sequence[int], small: Sequence[int]) -> tuple[int, ..
 
 
 class Down(nn.Module):
-    """Equation (1), [B, *n, C] -> [B, *m, features]; an axis of stride 1 has size 1 and kernel 1."""
+    """Equation (1), [B, *n, C] -> [B, *m, features]; an axis of stride 1 has size 1 and kernel 1.
+
+    causal: along the first axis y_i is of x_{2i - 2}, ..., x_{2i + 1}: of nothing after its own two.
+    """
 
     features: int
     strides: tuple[int, ...]
     dtype: Any = jnp.float32
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        # One cell of padding in front puts pixels 2i-1 .. 2i+2 into the cells i and i+1.
-        pad = [(1, 1 + n % 2) if s == 2 else (0, 0) for n, s in zip(x.shape[1:-1], self.strides, strict=True)]
+        # One pixel of padding in front puts pixels 2i-1 .. 2i+2 into the cells i and i+1, two put 2i-2 .. 2i+1 there.
+        front = [2 if self.causal and axis == 0 else 1 for axis in range(x.ndim - 2)]
+        sizes = zip(front, x.shape[1:-1], self.strides, strict=True)
+        pad = [(f, 2 - f + n % 2) if s == 2 else (0, 0) for f, n, s in sizes]
         cells = space_to_depth(jnp.pad(x, ((0, 0), *pad, (0, 0))), self.strides)
         return ConvOnCells(self.features, self.strides, [(0, 0)] * len(self.strides), self.dtype)(cells)
 
 
 class Up(nn.Module):
-    """Equation (2), [B, *m, C] -> [B, *size, features]; the mirror of `Down`."""
+    """Equation (2), [B, *m, C] -> [B, *size, features]; the mirror of `Down`.
+
+    causal: along the first axis both y_{2i} and y_{2i + 1} are of x_{i - 1} and x_i alone.
+    """
 
     features: int
     size: tuple[int, ...]
     dtype: Any = jnp.float32
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         strides = strides_between(self.size, x.shape[1:-1])
         outputs = math.prod(strides) * self.features
         cells = ConvOnCells(outputs, strides, [(s - 1, s - 1) for s in strides], self.dtype)(x)
-        # The mirror of Down's padding: the first pixel of the first cell lies outside.
-        inside = (slice(s - 1, s - 1 + n) for s, n in zip(strides, self.size, strict=True))
+        # The mirror of Down's padding: the first pixel of the first cell lies outside. Kept, none sees a later cell.
+        first = [0 if self.causal and axis == 0 else s - 1 for axis, s in enumerate(strides)]
+        inside = (slice(f, f + n) for f, n in zip(first, self.size, strict=True))
         return depth_to_space(cells, strides)[:, *inside, :]
 
 

@@ -10,6 +10,9 @@ size. They are passed as a user's own networks; the model's code must have as ma
 
     Image(256, 256, 3, encoder=GridEncoder(), decoder=GridDecoder((256, 256, 3)))        VAE(latent=32 * 32 * 4)
 
+Clips can be coded without looking ahead, so that the code of how one begins is how its code begins: with `causal`,
+kernels reach into the past alone, and the norm is of the channels of each cell by itself (Wan 2025, arXiv:2503.20314).
+
 To fold is to take blocks of cells as the channels of one, which makes both many times as fast, and a little coarser.
 """
 
@@ -37,6 +40,7 @@ class GridEncoder(nn.Module):
         blocks: how many at each size.
         fold: cells along each axis that are taken as one.
         parts: 1 for the numbers of the grid alone, as a tokenizer has them, without a raw scale.
+        causal: whether along the first axis of space, which is the time of clips, no cell depends on later ones.
         outputs, dtype: set by the modality.
 
     Raises:
@@ -48,6 +52,7 @@ class GridEncoder(nn.Module):
     blocks: int = 2
     fold: int = 1
     parts: int = 2
+    causal: bool = False
     outputs: int = 0
     dtype: Any = jnp.float32
 
@@ -60,13 +65,14 @@ class GridEncoder(nn.Module):
         if self.outputs != self.parts * math.prod(grid):
             count = self.outputs // self.parts
             raise ValueError(f"GridEncoder: the code has {count} numbers, but a grid of {grid} has {math.prod(grid)}.")
-        h = Conv3(self.widths[0], dtype=self.dtype)(x)
+        how = {"dtype": self.dtype, "causal": self.causal}
+        h = Conv3(self.widths[0], **how)(x)
         for i, width in enumerate(self.widths):
             if i:
-                h = Down(self.widths[i - 1], strides_between(sizes[i - 1], sizes[i]), self.dtype)(h)
+                h = Down(self.widths[i - 1], strides_between(sizes[i - 1], sizes[i]), **how)(h)
             for _ in range(self.blocks):
-                h = ResidualBlock(width, self.dtype)(h)
-        h = Conv3(self.parts * self.channels, dtype=self.dtype)(activated(h, self.dtype))
+                h = ResidualBlock(width, **how)(h)
+        h = Conv3(self.parts * self.channels, **how)(activated(h, **how))
         return jnp.concatenate([part.reshape(len(x), -1) for part in jnp.split(h, self.parts, axis=-1)], axis=-1)
 
 
@@ -74,7 +80,7 @@ class GridDecoder(nn.Module):
     """Network (2), z [B, Z] -> [B, *shape] with shape = (*space, C), linear at the end.
 
     Attributes:
-        widths, blocks, fold: as those of the encoder.
+        widths, blocks, fold, causal: as those of the encoder.
 
     Raises:
         ValueError: Z is no multiple of the cells of the grid.
@@ -84,6 +90,7 @@ class GridDecoder(nn.Module):
     widths: tuple[int, ...] = (128, 256, 512, 512)
     blocks: int = 2
     fold: int = 1
+    causal: bool = False
     dtype: Any = jnp.float32
 
     def __call__(self, z: Array) -> Array:
@@ -96,13 +103,14 @@ class GridDecoder(nn.Module):
         sizes = halved(tuple(-(-n // self.fold) for n in space), len(self.widths) - 1)
         if z.shape[1] % math.prod(sizes[-1]):
             raise ValueError(f"GridDecoder: a code of {z.shape[1]} numbers does not fill a grid of {sizes[-1]} cells.")
-        h = Conv3(self.widths[-1], dtype=self.dtype)(z.reshape(len(z), *sizes[-1], -1))
+        how = {"dtype": self.dtype, "causal": self.causal}
+        h = Conv3(self.widths[-1], **how)(z.reshape(len(z), *sizes[-1], -1))
         for i, width in reversed(list(enumerate(self.widths))):
             for _ in range(self.blocks):
-                h = ResidualBlock(width, self.dtype)(h)
+                h = ResidualBlock(width, **how)(h)
             if i:
-                h = Up(self.widths[i - 1], sizes[i - 1], self.dtype)(h)
-        h = Conv3(self.fold ** len(space) * self.shape[-1], dtype=self.dtype)(activated(h, self.dtype))
+                h = Up(self.widths[i - 1], sizes[i - 1], **how)(h)
+        h = Conv3(self.fold ** len(space) * self.shape[-1], **how)(activated(h, **how))
         return depth_to_space(h, folds)[:, *(slice(n) for n in space), :]
 
 
@@ -111,17 +119,22 @@ class ResidualBlock(nn.Module):
 
     features: int
     dtype: Any = jnp.float32
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        h = x
+        h, how = x, {"dtype": self.dtype, "causal": self.causal}
         for _ in range(2):
-            h = Conv3(self.features, dtype=self.dtype)(activated(h, self.dtype))
+            h = Conv3(self.features, **how)(activated(h, **how))
         if x.shape[-1] != self.features:
             x = nn.Dense(self.features, use_bias=False, dtype=self.dtype)(x)
         return x + h
 
 
-def activated(h: Array, dtype: Any) -> Array:
-    """silu(norm(h)) with up to 32 groups of channels (Wu & He 2018, arXiv:1803.08494), in the module that calls it."""
-    return nn.silu(nn.GroupNorm(math.gcd(32, h.shape[-1]), dtype=dtype)(h))
+def activated(h: Array, dtype: Any, causal: bool) -> Array:
+    """silu(norm(h)) with up to 32 groups of channels (Wu & He 2018, arXiv:1803.08494), in the module that calls it.
+
+    Those take in all of space, and so all times; if `causal` is asked for, the norm is RMSNorm.
+    """
+    norm = nn.RMSNorm(dtype=dtype) if causal else nn.GroupNorm(math.gcd(32, h.shape[-1]), dtype=dtype)
+    return nn.silu(norm(h))

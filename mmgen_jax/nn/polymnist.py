@@ -37,6 +37,7 @@ class Conv3(nn.Module):
     stride: 2 halves n, rounding up.
     size: what n doubles to instead (see `nn.conv.double`).
     last: whether x and the result are [C, *n, B]; not with stride 1.
+    causal: whether the kernel reaches back alone along the first axis of n; with stride 1 only.
     """
 
     features: int
@@ -44,6 +45,7 @@ class Conv3(nn.Module):
     size: tuple[int, ...] | None = None
     last: bool = False
     dtype: Any = jnp.float32
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -59,7 +61,8 @@ class Conv3(nn.Module):
         if self.size is not None:
             y = double(x, kernel, self.size)
         else:
-            y = halve(x, kernel) if self.stride == 2 else conv(x, kernel, [(1, 1)] * d)
+            first = (2, 0) if self.causal else (1, 1)
+            y = halve(x, kernel) if self.stride == 2 else conv(x, kernel, [first, *[(1, 1)] * (d - 1)])
         return y + jnp.broadcast_to(bias, y.shape)
 
 

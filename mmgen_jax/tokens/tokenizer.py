@@ -4,7 +4,8 @@
     L = sum_m w_m (-log p(x_m | decoder_m(e)) / values of x_m + mean error of the quantiser)                        (2)
 
 The networks are the modality's own, whatever its shape. With `nn.grid.GridEncoder(channels, parts=1)`, where channels
-are the width of the quantiser, cells are where they say they are; other networks may put anything into any cell.
+are the width of the quantiser, cells are where they say they are, and with `causal=True` symbols of a clip know nothing
+of what comes later in it; other networks may put anything into any cell.
 """
 
 from __future__ import annotations
