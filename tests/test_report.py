@@ -399,9 +399,9 @@ def test_symbols_that_were_not_expected_are_coloured(run, contents):
     Tags(shown)
     examples = [re.findall(r'title="(.*?)">(.*?)</span>', part) for part in shown.split('class="text nats"')[1:]]
     for found, real in zip(examples, collected_here.real.values["text"][:3], strict=True):
-        words = found[: found.index(next(pair for pair in found if pair[1] == "∎")) + 1]
+        words = found[: found.index(next(pair for pair in found if pair[1] == "¶")) + 1]
         text = MODALITIES["text"].decode(real)
-        assert "".join(html.unescape(word) for _, word in words) == text + "∎"
+        assert "".join(html.unescape(word) for _, word in words) == text + "¶"
         assert [float(nats) for nats, _ in words[:-1]] == list(range(len(text)))
         assert float(words[-1][0]) == sum(range(len(text), 32))
     assert shown.count("<rect") == 3 * (6 + 4) + 2 * 4  # only two of the three have a sound

@@ -31,7 +31,8 @@ def expected(contents: Contents) -> str:
         cards.append(card(table(["", "test example", "how little of it was expected", "nats in all"], rows, "grid")))
     text = (
         "Each modality of a test example was read symbol by symbol, with all others given. The less probable a "
-        f"symbol was to the model, the more it is coloured: fully at {FULL:g} nats, 1 in {math.exp(FULL):.0f}."
+        f"symbol was to the model, the more it is coloured: fully at {FULL:g} nats, a chance of 1 in "
+        f"{math.exp(FULL):.0f}. ¶ is the end of a text."
     )
     return section("What it expects", "".join(cards), text) if cards else ""
 
@@ -41,7 +42,7 @@ def painted(contents: Contents, name: str, i: int) -> str:
     modality, nats = contents.modalities[name], contents.surprises[name][i]
     x = contents.real.values[name][i]
     if written(modality):
-        words = "".join(marked(text or "∎", value) for text, value in pieces(modality, x, nats))
+        words = "".join(marked(text or "¶", value) for text, value in pieces(modality, x, nats))
         return f'<td><span class="text nats">{words}</span></td>'
     if nats.ndim == 0:
         return f'<td><span class="class nats">{marked(str(modality.decode(x)), float(nats))}</span></td>'
