@@ -57,6 +57,7 @@ def test_two_steps_from_the_file_to_a_sample(path, tmp_path, monkeypatch):
             mm.fit(mm.Experiment(model=model.first[name], **few), tmp_path / name)
     first = {name: runs[model.first[name]] for name in experiment.first}
     optimizer = dataclasses.replace(experiment.optimizer, warmup=0)
+    few |= {"workers": None if experiment.workers is None else 0}  # streamed, by no processes that take long to start
     tiny = dataclasses.replace(experiment, model=model, optimizer=optimizer, first=first, evaluators=(), **few)
     state = mm.fit(tiny, tmp_path / "run")
     assert int(state.step) == 2
