@@ -2,7 +2,9 @@
 
 COMMAND   mmgen train experiments/digits_codes.py --workdir runs/digits_codes
           mmgen train experiments/digits_mean_flow.py --workdir runs/digits_mean_flow
-EXPECTED  not measured yet
+EXPECTED  22 minutes on two cores that were shared with other work. In one step, share of the right class: picture given
+          label or text 0.80, clip 0.78, sound 0.84; text given label 0.27. Frechet distances of what is made of
+          nothing: pictures 5.2, clips 2.2, sounds 3.2; of a class: 3.8, 1.6, 1.2
 
 Words are drawn in that one step as well, each by itself: sentences are not what this is for.
 """
@@ -30,4 +32,4 @@ def single_step(model: mm.Latent) -> mm.Latent:
 model = single_step(digits_flow.model)
 tiny = single_step(digits_flow.tiny)  # for tests
 
-experiment = dataclasses.replace(digits_flow.experiment, model=model)
+experiment = dataclasses.replace(digits_flow.experiment, model=model, steps=2000)
