@@ -15,6 +15,7 @@ from vae_cases import random_batch
 import mmgen_jax as mm
 from mmgen_jax import vae
 from mmgen_jax.diffusion import Flow
+from mmgen_jax.gan import DCGAN, GAN, LeCam
 from mmgen_jax.latent import Latent, Moments
 from mmgen_jax.modalities import Image, Label, Vector
 from mmgen_jax.run import load_variables
@@ -156,6 +157,29 @@ def test_gaussians_are_recovered_through_a_linear_first_stage():
     given = np.concatenate([values, 0 * values], axis=1)
     made = model.sample(variables, KEY, 2 * k, given={"x": given})["y"].reshape(2, k)
     np.testing.assert_allclose(made.mean(1), np.array([-1.0, 1.5]) / np.sqrt(2), atol=0.1)  # y = (x_1 + x_2) / sqrt(2)
+
+
+def test_a_game_is_played_for_codes_and_keeps_its_own_statistics():
+    """One step moves both players and the game's running means, and nothing of the first stage or its scale."""
+    modalities = {name: Vector(size, features=4) for name, size in (("x", 2), ("y", 1))}
+    game = GAN(modalities=modalities, noise=2, own=1, width=4, networks=DCGAN(), lecam=LeCam())
+    model, tx = Latent(second=game, first={"x": LINEAR}), optax.sgd(0.1)
+    data = random_batch(PAIR, 8)
+    state = jax.jit(lambda key: TrainState.create(model, tx, key))(KEY)
+    state = state.replace(stats=model.begin(state.stats, {"x": linear()}, data))
+    new, metrics = jax.jit(functools.partial(model.step, tx))(state, data, KEY)
+    assert np.isfinite(metrics["loss"]) and new.stats.keys() == {"lecam", "first", "channels"}
+    kept = [{name: s.stats[name] for name in ("first", "channels")} for s in (state, new)]
+    jax.tree.map(np.testing.assert_array_equal, *kept)
+    for before, after in ((state.params, new.params), (state.stats["lecam"], new.stats["lecam"])):
+        for player in before:
+            pairs = zip(jax.tree.leaves(before[player]), jax.tree.leaves(after[player]), strict=True)
+            assert any(not np.array_equal(a, b) for a, b in pairs), player
+    codes = game.sample(new.variables, KEY, 3)["x"]
+    made = model.sample(new.variables, KEY, 3, targets=("x",))["x"]
+    channels = new.stats["channels"]["x"]
+    expected = (codes * channels.deviation[None] + channels.mean[None] - SHIFT) @ np.linalg.inv(TURN)
+    np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from vae_cases import random_batch
 
 from mmgen_jax import vae
 from mmgen_jax.diffusion import Flow
-from mmgen_jax.gan import DCGAN, GAN, LeCam
+from mmgen_jax.gan import DCGAN, GAN
 from mmgen_jax.latent import Latent
 from mmgen_jax.modalities import Image, Text, Vector
 from mmgen_jax.tokens import FSQ, Tokenizer, Tokens
@@ -41,12 +41,6 @@ MODELS = {
         first={"vector": vae.VAE(modalities={"vector": MODALITIES["vector"]}, latent=5)},
     ),
     "gan": GAN(modalities=MODALITIES, noise=4, own=2, width=16, networks=DCGAN()),
-    "latent_gan": Latent(
-        second=GAN(
-            modalities=MODALITIES | {"vector": Vector(5)}, noise=4, own=2, width=16, networks=DCGAN(), lecam=LeCam()
-        ),
-        first={"vector": vae.VAE(modalities={"vector": MODALITIES["vector"]}, latent=5)},
-    ),
     "tokens": Tokens(modalities=MODALITIES, first=dict.fromkeys(REAL, TOKENIZER), width=16, depth=1, heads=2),
 }
 TX = optax.sgd(1e-3)
@@ -82,7 +76,7 @@ def test_fifty_steps_lower_the_loss_and_are_traced_once(name):
         state, metrics = step(state, jax.random.fold_in(jax.random.key(1), i))
         curve.append(float(metrics["loss"]))
     assert len(traces) == 1 and int(state.step) == 50 and np.isfinite(curve).all()
-    if "gan" not in name:  # no loss of a game need fall: tests/test_gan_game.py shows that it learns
+    if not isinstance(model, GAN):  # no loss of a game need fall: tests/test_gan_game.py shows that it learns
         assert np.mean(curve[-5:]) < np.mean(curve[:5]) - 1
 
 
