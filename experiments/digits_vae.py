@@ -1,7 +1,7 @@
 """One model of a digit as picture, clip, sound, sentence and label: the main job.
 
 COMMAND   mmgen train experiments/digits_vae.py --workdir runs/digits && mmgen report runs/digits
-EXPECTED  2,500 steps in under 5 minutes on two quiet CPU cores, data, compilation, evaluation and report included;
+EXPECTED  2,500 steps in about 5 minutes on two quiet CPU cores, data, compilation, evaluation and report included;
           label given image 0.95, text given image 0.93, image given label 1.00, clip given image 0.91,
           all five agree in 0.22 of samples out of nothing, in 0.79 with a prior fitted to the codes
 

@@ -177,8 +177,8 @@ def test_a_game_is_played_for_codes_and_keeps_its_own_statistics():
             assert any(not np.array_equal(a, b) for a, b in pairs), player
     codes = game.sample(new.variables, KEY, 3)["x"]
     made = model.sample(new.variables, KEY, 3, targets=("x",))["x"]
-    channels = new.stats["channels"]["x"]
-    expected = (codes * channels.deviation[None] + channels.mean[None] - SHIFT) @ np.linalg.inv(TURN)
+    channels = jax.device_get(new.stats["channels"]["x"])
+    expected = (np.asarray(codes) * channels.deviation + channels.mean - SHIFT) @ np.linalg.inv(TURN)
     np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-5)
 
 
