@@ -156,7 +156,7 @@ class Latent:
     def decoded(self, stats: Stats, values: Mapping[str, Array]) -> dict[str, Array]:
         """Equation (3): what is made of codes [B, *shape], as the second stage has them; all others as they are."""
         made = dict(values)
-        for name in filter(self.first.__contains__, values):
+        for name in [name for name in values if name in self.first]:
             centre, spread = self.second.modalities[name].standard
             z, channels = (values[name] - centre) / spread, stats["channels"][name]
             code = z * _last(channels.deviation, z) + _last(channels.mean, z)

@@ -1,57 +1,22 @@
 """The report: loads nothing, escapes everything, shows what was there."""
 
 import dataclasses
-import html
 import json
 import re
-from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from report_fakes import ATTACK, MODALITIES, Fake, Source, Tags, collected, written_run
 
-from mmgen_jax.modalities import Audio, Bytes, Image, Label, Text, Video, Wordlist
 from mmgen_jax.report import contents as report_contents
 from mmgen_jax.report.cells import cell
-from mmgen_jax.report.contents import Contents, collect, complete, draw
+from mmgen_jax.report.contents import Contents, complete, draw
 from mmgen_jax.report.latent_sections import coloured, latent_space
 from mmgen_jax.report.latents import MOVES, WAY, Panel, principal
-from mmgen_jax.report.looking import Looks
-from mmgen_jax.report.looking_sections import inside
 from mmgen_jax.report.page import duration, page, write
 from mmgen_jax.report.plots import COLOURS, short
-from mmgen_jax.report.surprise import pieces
-from mmgen_jax.report.surprise_sections import expected
 from mmgen_jax.types import Rendering
-
-ATTACK = "<script>alert(1)</script>"
-MODALITIES = {
-    "image": Image(4, 4, 1),
-    "text": Text(length=32),
-    "sound": Audio(800, rate=8000),
-    "clip": Video(2, 4, 4, 3),
-    "label": Label(2, names=("cat & dog", "<b>")),
-}
-
-
-class Fake:
-    """Answers everything with the same example; its texts are an attack."""
-
-    modalities = MODALITIES
-
-    def one(self):
-        return {
-            name: m.encode(ATTACK) if name == "text" else np.zeros(m.shape, m.dtype)
-            for name, m in self.modalities.items()
-        }
-
-    def sample(self, variables, key, n, *, given):
-        made = {name: jnp.broadcast_to(jnp.asarray(x)[None], (n, *x.shape)) for name, x in self.one().items()}
-        return given.completed(made)
-
-    def reconstruct(self, variables, batch, key):
-        return batch.values
 
 
 class Coded(Fake):
@@ -80,42 +45,9 @@ class Coded(Fake):
         return {name: made[name] for name in wanted}
 
 
-class Source:
-    """Ten examples; only numbers 3 and 7 have a sound."""
-
-    def __len__(self):
-        return 10
-
-    def __getitem__(self, i):
-        example = {"image": np.full((4, 4), i * 20, np.uint8), "text": f"number {i} <i>", "label": i % 2}
-        example["clip"] = np.zeros((2, 4, 4, 3), np.uint8)
-        return example | ({"sound": np.zeros(800, np.int16)} if i in (3, 7) else {})
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    run = tmp_path_factory.mktemp("runs") / "a run"
-    (run / "judges").mkdir(parents=True)
-    (run / "config.json").write_text(json.dumps({"steps": 7, "note": ATTACK}))
-    rows = [{"step": s, "seconds": s / 2, "loss": 10.0 / s, "kl": None if s == 2 else 1.0} for s in range(1, 301)]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (run / "evaluation.json").write_text(
-        json.dumps({"step": 300, "values": {"coherence/image->text": 0.875, "coherence/joint": 0.5, "odd/x": None}})
-    )
-    (run / "judges" / "image-0.json").write_text(
-        json.dumps({"modality": "image", "accuracy": 0.97, "sha256": "0123456789abcdef"})
-    )
-    start = {"started": "today", "command": f"mmgen {ATTACK}", "versions": {"jax": "0"}, "devices": [1, "cpu"]}
-    (run / "starts.jsonl").write_text(json.dumps(start) + "\n")
-    return run
-
-
-def collected(run, model, labels=None, beside=()) -> Contents:
-    data = SimpleNamespace(source=lambda split: Source())
-    experiment = SimpleNamespace(model=model, data=data, labels=labels or {}, seed=0)
-    variables = {"params": {"shift": np.full((1, 3), 0.5, np.float32)}}
-    state = SimpleNamespace(variables=variables, params={"w": np.zeros((3, 4))}, step=np.int32(300))
-    return collect(run, experiment, state, beside)
+    return written_run(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
@@ -126,29 +58,6 @@ def contents(run) -> Contents:
 @pytest.fixture(scope="module")
 def coded(run) -> Contents:
     return collected(run, Coded())
-
-
-class Tags(HTMLParser):
-    """All tags with their attributes; checks that they are nested properly."""
-
-    VOID = {"meta", "img", "br", "path", "polyline"}
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.open = [], []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
 
 
 @pytest.mark.parametrize("kind", ["contents", "coded"])
@@ -356,64 +265,3 @@ def test_the_most_frequent_classes_get_the_colours(coded):
     assert len(names) <= COLOURS and names[1] == "class 1" and not {-1, 0, 13} & set(names)
     assert 'class="key rest">others' in latent_space(dataclasses.replace(coded, space=space))
     assert coloured(dataclasses.replace(space, panels=[dataclasses.replace(panel, classes=classes * 0 - 1)])) == {}
-
-
-class Attentive(Fake):
-    def token_counts(self):
-        return dict(zip(self.modalities, (4, 32, 8, 4, 2), strict=True))
-
-    def attention_maps(self, variables, batch, key):
-        return jnp.tile(jnp.eye(5)[None, None], (len(batch), 3, 1, 1))
-
-
-def test_where_it_looks_and_what_answers_follow(run, contents):
-    looks = collected(run, Attentive()).looks
-    assert looks.examples == 10 and looks.tokens["text"] == 32
-    np.testing.assert_array_equal(looks.attention, np.eye(5))
-    shown = inside(list(MODALITIES), looks)
-    assert "making text" in shown and "64.0 %" in shown  # 32 of 50 tokens
-    assert "without &lt;b&gt;" in inside(["<b>", "c", "d"], dataclasses.replace(looks, attention=None))
-    # A fake that answers always the same follows nothing, and has no attention.
-    assert contents.looks.attention is None and set(contents.looks.follows.values()) == {0.0}
-    assert "Where it looks" not in page(contents) and "What answers follow" in page(contents)
-    assert inside(["a"], Looks(1, {}, None, {})) == ""
-
-
-class Predictive(Fake):
-    """Two symbols of a nat in each cell; a text's are of as many nats as their numbers."""
-
-    def cells(self, name):
-        return {"text": (32,), "label": (), "image": (2, 3), "clip": (2, 2, 1), "sound": (4,)}[name]
-
-    def surprise(self, variables, batch, of):
-        count = int(np.prod(self.cells(of)))
-        return jnp.tile(jnp.arange(32.0) if of == "text" else jnp.ones(2 * count), (len(batch), 1))
-
-
-def test_symbols_that_were_not_expected_are_coloured(run, contents):
-    collected_here = collected(run, Predictive())
-    shapes = {name: x.shape for name, x in collected_here.surprises.items()}
-    assert shapes == {n: (3, *Predictive().cells(n)) for n in MODALITIES}
-    np.testing.assert_array_equal(collected_here.surprises["clip"], 2)
-    shown = expected(collected_here)
-    Tags(shown)
-    examples = [re.findall(r'title="(.*?)">(.*?)</span>', part) for part in shown.split('class="text nats"')[1:]]
-    for found, real in zip(examples, collected_here.real.values["text"][:3], strict=True):
-        words = found[: found.index(next(pair for pair in found if pair[1] == "¶")) + 1]
-        text = MODALITIES["text"].decode(real)
-        assert "".join(html.unescape(word) for _, word in words) == text + "¶"
-        assert [float(nats) for nats, _ in words[:-1]] == list(range(len(text)))
-        assert float(words[-1][0]) == sum(range(len(text), 32))
-    assert shown.count("<rect") == 3 * (6 + 4) + 2 * 4  # only two of the three have a sound
-    assert shown.count("cat &amp; dog</span>") + shown.count("&lt;b&gt;</span>") == 2 * 3  # the true one, and coloured
-    assert "<td>496.0</td>" in shown and "<td>12.0</td>" in shown and 'opacity="0.44"' in shown  # 2 of 5 nats
-    assert page(collected_here).count("What it expects") == 1 and "What it expects" not in page(contents)
-    assert contents.surprises == {} and expected(contents) == ""
-
-
-def test_bytes_of_one_character_are_one_piece():
-    text = Text(8, vocabulary=Bytes())
-    found = pieces(text, text.encode("né!"), np.array([1, 2, 3, 4, 5, 0, 0, 0.0]))
-    assert found == [("n", 1), ("é", 5), ("!", 4), ("", 5)]
-    words = Text(4, vocabulary=Wordlist(("a", "b", ".")))
-    assert [piece for piece, _ in pieces(words, words.encode("a b."), np.ones(4))] == ["a", " b", ".", ""]
