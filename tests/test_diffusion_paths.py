@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgen_jax.diffusion import grids, schedules, weights
+from mmgen_jax.diffusion import VDM, grids, schedules, weights
 from mmgen_jax.diffusion.edm import EDM
-from mmgen_jax.diffusion.learned import VDM
 from mmgen_jax.diffusion.paths import DDPM, Denoised, Prediction, RectifiedFlow, along, convert, denoised, noised
 
 LEARNED = VDM(units=5)

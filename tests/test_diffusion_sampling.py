@@ -13,6 +13,7 @@ from mmgen_jax.data import Digits
 from mmgen_jax.diffusion import (
     DDPM,
     EDM,
+    VDM,
     Churn,
     DPMSolver,
     Euler,
@@ -28,7 +29,6 @@ from mmgen_jax.diffusion import (
     UniformGrid,
     log_likelihood,
 )
-from mmgen_jax.diffusion.learned import VDM
 from mmgen_jax.diffusion.paths import Denoised
 from mmgen_jax.diffusion.training import corrupted
 from mmgen_jax.overrides import override

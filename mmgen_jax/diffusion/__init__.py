@@ -7,6 +7,7 @@ from mmgen_jax.diffusion.editing import edit, inpaint
 from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.grids import KarrasGrid, LogSNRGrid, ShiftedGrid, UniformGrid
 from mmgen_jax.diffusion.guidance import Guidance
+from mmgen_jax.diffusion.learned import VDM
 from mmgen_jax.diffusion.likelihood import bits_per_dimension, log_likelihood
 from mmgen_jax.diffusion.mean_flow import MeanFlow
 from mmgen_jax.diffusion.model import Flow
@@ -16,7 +17,7 @@ from mmgen_jax.diffusion.samplers import DDIM, SDE, Ancestral, Churn, Euler, Heu
 from mmgen_jax.diffusion.self_flow import SelfFlow
 from mmgen_jax.diffusion.shortcut import Shortcut
 from mmgen_jax.diffusion.times import Times
-from mmgen_jax.diffusion.weights import LogitNormal, MinSNR, Mode, Sigmoid, Uniform, UniformTimes
+from mmgen_jax.diffusion.weights import ELBO, LogitNormal, MinSNR, Mode, Sigmoid, Uniform, UniformTimes
 
 __all__ = [
     "Ancestral",
@@ -27,6 +28,7 @@ __all__ = [
     "DiT",
     "Dispersive",
     "EDM",
+    "ELBO",
     "Euler",
     "Flow",
     "FlowMatching",
@@ -49,6 +51,7 @@ __all__ = [
     "Uniform",
     "UniformGrid",
     "UniformTimes",
+    "VDM",
     "bits_per_dimension",
     "edit",
     "inpaint",
