@@ -20,9 +20,10 @@ class Right:
 
     model: Flow
 
-    def apply(self, variables, x, t, spans=None):
-        """The same as that of `JointTransformer`."""
-        return {name: self._says(self.model.modalities[name], x[name], t[name]) for name in x}
+    def apply(self, variables, x, t, spans=None, method="__call__", depths=()):
+        """The same as that of `JointTransformer`, which has no tokens to look at."""
+        out = {name: self._says(self.model.modalities[name], x[name], t[name]) for name in x}
+        return (out, {}) if method == "tapped" else out
 
     def _says(self, modality, x, t):
         if symbols(modality) is not None:

@@ -13,6 +13,7 @@ from mmgen_jax.data import Digits
 from mmgen_jax.diffusion import (
     DDPM,
     EDM,
+    ELBO,
     VDM,
     Churn,
     DPMSolver,
@@ -27,6 +28,7 @@ from mmgen_jax.diffusion import (
     Shortcut,
     Times,
     UniformGrid,
+    UniformTimes,
     log_likelihood,
 )
 from mmgen_jax.diffusion.paths import Denoised
@@ -111,7 +113,13 @@ def test_at_time_one_data_leave_no_trace_on_any_path(path):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"path": VDM()}, "path is VDM.*, but must be of fixed noise levels: RectifiedFlow"),
+        ({"path": "vdm"}, r"path is 'vdm', but must be one such as RectifiedFlow\(\)"),
+        ({"path": VDM()}, r"weighting is Uniform.*, but must be ELBO\(\) with VDM\(\)"),
+        ({"path": VDM(), "weighting": ELBO()}, r"times is .*, but must be of density UniformTimes\(\) with VDM\(\)"),
+        (
+            {"path": VDM(), "weighting": ELBO(), "times": Times(density=UniformTimes()), "grid": LogSNRGrid()},
+            r"grid is LogSNRGrid.*, but must be UniformGrid\(\) or ShiftedGrid\(\) with VDM\(\)",
+        ),
         ({"path": EDM()}, r"grid is UniformGrid\(\), but must be KarrasGrid\(\) or LogSNRGrid\(\) with EDM\(\)"),
         ({"path": EDM(), "grid": KarrasGrid(), "weighting": MinSNR()}, "weighting is MinSNR.*Uniform.* with EDM"),
         ({"sampler": Churn()}, r"sampler is Churn\(.*, but must be another than Churn\(\) unless path is EDM\(\)"),

@@ -81,6 +81,7 @@ def seen(model: Flow, batch: Batch, key: Key, of: str, x: Array, t: Array) -> tu
 
 def integrated(model: Flow, params: Params, batch: Batch, key: Key, of: str, steps: int) -> Array:
     """Equation (1) with one draw of e, [B]."""
+    model = model.on_path(params)
     x = model.standardised(batch.values)[of]
     probe = jax.random.rademacher(fold_name(key, "probe"), x.shape, x.dtype)
     axes = tuple(range(1, x.ndim))

@@ -29,7 +29,7 @@ def attention_maps(model: Any, params: Params, batch: Batch, key: Key, t: float 
 @functools.partial(jax.jit, static_argnames=("model", "t"))
 def looks(model: Any, params: Params, batch: Batch, key: Key, t: float) -> dict[str, Array]:
     """The rows [B, blocks, M] by name, their columns in the order of the sorted names."""
-    batch, names = batch.masked(), sorted(model.modalities)
+    model, batch, names = model.on_path(params), batch.masked(), sorted(model.modalities)
     noise, clean = model.noise(key, len(batch)), model.clean(batch.values)
     views = []
     for name in names:

@@ -24,6 +24,7 @@ from mmgen_jax.diffusion import looking, training
 from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.grids import Grid, KarrasGrid, LogSNRGrid, UniformGrid
 from mmgen_jax.diffusion.guidance import Guidance
+from mmgen_jax.diffusion.learned import VDM
 from mmgen_jax.diffusion.network import JointTransformer, symbols
 from mmgen_jax.diffusion.objective import FlowMatching, Objective
 from mmgen_jax.diffusion.paths import Path, RectifiedFlow
@@ -31,7 +32,7 @@ from mmgen_jax.diffusion.representation import Representation
 from mmgen_jax.diffusion.samplers import Churn, Euler, Heun, Sampler
 from mmgen_jax.diffusion.sampling import integrate
 from mmgen_jax.diffusion.times import Times
-from mmgen_jax.diffusion.weights import Uniform, Weight
+from mmgen_jax.diffusion.weights import ELBO, Uniform, UniformTimes, Weight
 from mmgen_jax.modalities.given import answered
 from mmgen_jax.nn.dit import REMAT
 from mmgen_jax.rng import fold_name
@@ -50,7 +51,7 @@ class Flow:
         depth: blocks after those, with weights for all.
         heads: of attention.
         mlp: "gelu" or "swiglu".
-        path: of real values, equation (1).
+        path: of real values, equation (1); its noise levels are learned with `VDM`.
         times: which noise levels are trained together.
         weights: w_m of (3) and (4), by name, 1 where none is given.
         weighting: of (3) by time.
@@ -109,13 +110,13 @@ class Flow:
             ("joint", self.joint >= 0, "at least 0"),
             ("depth", self.depth >= 0 and self.joint + self.depth > 0, "at least 0, and 1 together with joint"),
             ("steps", self.steps >= 1, "at least 1"),
-            ("path", hasattr(self.path, "understood"), "of fixed noise levels: RectifiedFlow(), DDPM() or EDM()"),
+            ("path", isinstance(self.path, VDM) or hasattr(self.path, "understood"), "one such as RectifiedFlow()"),
             ("remat", self.remat is None or self.remat in REMAT, f"None or one of {', '.join(REMAT)}"),
         ]
 
     def _combinations(self) -> list[tuple[str, bool, str]]:
         """(field, whether it goes with the others, what would)."""
-        objective, levels = self.objective, isinstance(self.path, EDM)
+        objective, levels, learned = self.objective, isinstance(self.path, EDM), isinstance(self.path, VDM)
         spans, counts = objective.spans, objective.counts
         needs = self.representation is not None and self.representation.needs_tokens
         ends = isinstance(self.grid, KarrasGrid | LogSNRGrid)
@@ -128,6 +129,9 @@ class Flow:
             ("sampler", levels or not isinstance(self.sampler, Churn), "another than Churn() unless path is EDM()"),
             ("grid", not levels or ends, "KarrasGrid() or LogSNRGrid() with EDM(), which has no level at t = 1"),
             ("weighting", not levels or self.weighting == Uniform(), "Uniform() with EDM(), which has its own weight"),
+            ("weighting", not learned or self.weighting == ELBO(), "ELBO() with VDM()"),
+            ("times", not learned or self.times.density == UniformTimes(), "of density UniformTimes() with VDM()"),
+            ("grid", not learned or not ends, "UniformGrid() or ShiftedGrid() with VDM()"),
             ("representation", not needs or self.times.tokens > 0, "with times.tokens above 0"),
         ]
 
@@ -163,7 +167,18 @@ class Flow:
             params[f"{name}_out"] = jax.tree.map(jnp.zeros_like, params[f"{name}_out"])
         if self.representation is not None:
             params |= self.representation.init(fold_name(key, "representation"), self.width)
+        if isinstance(self.path, VDM):
+            params["path"] = self.path.init(jnp.float32)
         return params, {}
+
+    def on_path(self, params: Params, pace: Array | None = None) -> Flow:
+        """The same model with the path that its parameters say, if that is learned; `pace` as in `VDM.at`.
+
+        Then it holds arrays, and cannot be hashed.
+        """
+        if not isinstance(self.path, VDM):
+            return self
+        return dataclasses.replace(self, path=self.path.at(params["path"], pace))
 
     def step(
         self, tx: optax.GradientTransformation, state: TrainState, batch: Batch, key: Key

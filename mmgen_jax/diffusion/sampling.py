@@ -46,7 +46,8 @@ def integrate(
     kept: bool [B, *shape] by names of `wanted`: what else is made must fit the values that the batch has there.
     start: the time to begin at; below 1 with the values that the batch has of all of `wanted`.
     """
-    batch, path = batch.masked(), model.path
+    model, batch = model.on_path(params), batch.masked()
+    path = model.path
     noise = model.noise(fold_name(key, "start"), len(batch))
     grid = times_from(model, start)
     levels = path.level(grid)

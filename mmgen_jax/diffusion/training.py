@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mmgen_jax.diffusion.learned import VDM
 from mmgen_jax.diffusion.masked import aligned, corrupt
 from mmgen_jax.diffusion.network import symbols, value_times
 from mmgen_jax.diffusion.objective import Values
@@ -31,6 +32,15 @@ from mmgen_jax.types import Array, Batch, Key, Params
 
 def loss(model: Any, params: Params, batch: Batch, key: Key, teacher: Params) -> tuple[Array, dict[str, Array]]:
     """`Flow.loss`, for all arguments."""
+    if not isinstance(model.path, VDM):
+        return errors(model, params, batch, key, teacher)
+    # How large the loss of each example is must be known before its gradient: equation (4) of `learned.py`.
+    first, _ = errors(model.on_path(params), params, batch, key, teacher)
+    return errors(model.on_path(params, 2 * jax.lax.stop_gradient(first)), params, batch, key, teacher)
+
+
+def errors(model: Any, params: Params, batch: Batch, key: Key, teacher: Params) -> tuple[Array, dict[str, Array]]:
+    """The same on the path that the model has."""
     batch, extra = batch.only(model.modalities), model.representation
     t, spans = times(model, batch.present, fold_name(key, "times"))
     clean, noise = model.standardised(batch.values), model.noise(fold_name(key, "noise"), len(batch))
@@ -41,11 +51,11 @@ def loss(model: Any, params: Params, batch: Batch, key: Key, teacher: Params) ->
     student = functools.partial(network, {"params": params}, depths=depths)
     taught = functools.partial(network, {"params": teacher})
     seen = noised_to(t)
-    (out, kept), errors = model.objective.errors(student, taught, seen, targets(model, clean, noise, t), t, spans)
+    (out, kept), found = model.objective.errors(student, taught, seen, targets(model, clean, noise, t), t, spans)
     terms, total = {}, 0.0
     for name, x in clean.items():
-        if name in errors:
-            term = weighted(model, errors[name], value_times(model.modalities[name], t[name]))
+        if name in found:
+            term = weighted(model, found[name], value_times(model.modalities[name], t[name]))
         else:
             term = hidden_error(out[name], x, seen[name] == noise[name])
         terms[f"loss/{name}"] = jnp.where(batch.present[name], term, 0.0)
