@@ -106,7 +106,8 @@ def test_the_learned_path_rises_between_its_ends_and_has_gradients():
     params = {k: v + jax.random.normal(key, v.shape) for (k, v), key in zip(model.init().items(), noise, strict=True)}
     assert (jnp.diff(model.at(params).gamma(t)) > 0).all()
     grads = jax.jit(jax.grad(lambda p: model.at(p).coefficients(t[1:, None]).d_sigma.sum()))(params)
-    assert all(np.isfinite(g).all() and (g != 0).any() for g in jax.tree.leaves(grads))
+    assert all(np.isfinite(g).all() for g in grads.values())
+    assert {k for k, g in grads.items() if (g != 0).any()} == set("abc")  # the ends are held still
     c = path.coefficients(t)
     slope = jax.jit(jax.vmap(jax.grad(path.gamma)))(t)
     np.testing.assert_allclose(weights.ELBO()(c, "noise"), slope / 2, rtol=1e-3)
