@@ -2,6 +2,7 @@
 
     mmgen train experiments/digits_vae.py --workdir runs/vae --steps 2000 --model.latent 32
     mmgen sample runs/vae --given text="a thick seven" --n 16
+    mmgen sample runs/flow --model.guidance.scale 2 --weak 1000
     mmgen evaluate runs/vae
     mmgen report runs/vae
     mmgen compare runs/vae runs/flow --out both.html
@@ -14,35 +15,28 @@ its file is given as well, with --experiment.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmgen_jax.allocator import MISSING, restart_with_tcmalloc
 
-if TYPE_CHECKING:  # what is heavy is imported by the commands, so that --help is quick
-    import numpy as np
-
-    from mmgen_jax.config import Experiment
-    from mmgen_jax.types import Modality
-
-# Priors that `sample` fits, by what they are called there.
-PRIORS = {"mixture": "GaussianMixturePrior", "flow": "FlowPrior", "flow-matching": "FlowMatchingPrior"}
+PRIORS = ("mixture", "flow", "flow-matching")  # `generate.PRIORS`, whose module is heavy: --help is to be quick
 STOPPED = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM has ended
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0, 2 after a user's mistake (one sentence on stderr), or STOPPED."""
     options, fields = _parser().parse_known_args(args)
-    if fields and options.command is not train:
+    settable = {train: "--", sample: "--model."}.get(options.command)  # how flags begin that name fields
+    if fields and not (settable and all(arg.startswith(settable) for arg in fields if arg.startswith("--"))):
         _parser().error(f"unrecognized arguments: {' '.join(fields)}")
     if args is None and options.command is train and not options.help and not restart_with_tcmalloc():
         options.advice = MISSING
     try:
-        return options.command(options, fields) if options.command is train else options.command(options)
+        return options.command(options, fields) if settable else options.command(options)
     except (ValueError, OSError, FloatingPointError) as error:
         if not _is_users(error):
             raise
@@ -98,6 +92,7 @@ def _add_sampling(sub: argparse.ArgumentParser) -> None:
         choices=PRIORS,
         help="fit this to the codes of the training data, and draw from it where nothing is given",
     )
+    sub.add_argument("--weak", type=int, metavar="STEP", help="an earlier checkpoint, to be guided away from")
     sub.add_argument("--n", type=int, default=16, help="how many examples (16)")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", type=Path, metavar="DIR", help="where to (RUN/samples)")
@@ -134,30 +129,12 @@ def train(options: argparse.Namespace, fields: Sequence[str]) -> int:
     return 0
 
 
-def sample(options: argparse.Namespace) -> int:
-    """Generate examples, or the missing parts of given ones, and write them as files."""
-    import jax
-    import jax.numpy as jnp
+def sample(options: argparse.Namespace, fields: Sequence[str]) -> int:
+    """Generate examples, or the missing parts of given ones, as files; --model.NAME VALUE says how a model samples."""
+    from mmgen_jax.generate import generate
 
-    from mmgen_jax.run import load_run
-
-    if options.n < 1:
-        raise ValueError(f"--n must be at least 1, not {options.n}")
     _keep_compiled_programs()
-    experiment, state = load_run(options.run, options.experiment, options.step)
-    modalities, out = experiment.model.modalities, options.out or options.run / "samples"
-    given = {name: encode(modalities, name, text) for name, text in map(_name_value, options.given)}
-    targets = None if options.targets is None else tuple(options.targets.split(","))
-    _check_names(modalities, targets or ())
-    _check_nothing_there(out, modalities)
-    given = {name: jnp.broadcast_to(x, (options.n, *x.shape)) for name, x in given.items()}
-    fitted = {} if options.prior is None else {"prior": _fit_prior(options.prior, experiment, state.variables)}
-
-    @jax.jit
-    def draw(variables: Any, key: Any, given: Any) -> Any:
-        return experiment.model.sample(variables, key, options.n, given=given or None, targets=targets, **fitted)
-
-    _write(out, modalities, jax.device_get(draw(state.variables, jax.random.key(options.seed), given)))
+    generate(options, fields)
     return 0
 
 
@@ -222,76 +199,6 @@ def data(options: argparse.Namespace) -> int:
         for name, value in source[0].items() if len(source) else ():
             print(f"  {name}: {_describe(value)}")
     return 0
-
-
-def encode(modalities: Mapping[str, Modality], name: str, text: str) -> np.ndarray:
-    """What --given says, as the modality's array: a text, a path, the name of a class, a number or a list of them.
-
-    Raises ValueError, or OSError for a path, if the modality cannot be given that.
-    """
-    import numpy as np
-
-    _check_names(modalities, (name,))
-    if text.endswith(".npy"):
-        try:
-            array = np.load(text, allow_pickle=False)
-        except ValueError as error:
-            raise ValueError(f"{text} holds no array of numbers: {error}") from None
-        return modalities[name].encode(array)
-    try:
-        return modalities[name].encode(text)
-    except (ValueError, OSError):
-        try:
-            return modalities[name].encode(np.asarray(json.loads(text)))
-        except ValueError:
-            pass  # the first error says more
-        raise
-
-
-def _fit_prior(name: str, experiment: Experiment, variables: Any) -> Any:
-    """The prior fitted to the model's codes of the training split; ValueError for models that have none."""
-    import jax
-
-    from mmgen_jax import vae
-    from mmgen_jax.data.loader import load
-
-    model = experiment.model
-    if not hasattr(model, "fit_prior"):
-        raise ValueError(f"--prior: there are no codes of a {type(model).__name__} that a prior could be fitted to")
-    data = load(experiment.data.source("train"), model.modalities)
-    return model.fit_prior(variables, data, getattr(vae, PRIORS[name])(), jax.random.key(0))
-
-
-def _name_value(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"--given must be NAME=VALUE, not {text!r}")
-    return name, value
-
-
-def _check_names(modalities: Mapping[str, Modality], names: Sequence[str]) -> None:
-    for name in names:
-        if name not in modalities:
-            raise ValueError(f"{name!r} is not a modality of this run, which has {', '.join(modalities)}")
-
-
-def _check_nothing_there(out: Path, names: Iterable[str]) -> None:
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file")
-    for name in names:
-        if there := sorted(out.glob(f"{name}_*.*")):
-            raise ValueError(f"{there[0]} exists already; choose another --out")
-
-
-def _write(out: Path, modalities: Mapping[str, Modality], values: Mapping[str, np.ndarray]) -> None:
-    """Each example of each modality as a file that people can look at."""
-    out.mkdir(parents=True, exist_ok=True)
-    made = [name for name in modalities if name in values]
-    for name in made:
-        for i, x in enumerate(values[name]):
-            rendering = modalities[name].render(x)
-            (out / f"{name}_{i:03}.{rendering.suffix}").write_bytes(rendering.data)
-    print(f"{len(values[made[0]])} examples of {', '.join(made)} in {out}")
 
 
 def _describe(value: Any) -> str:

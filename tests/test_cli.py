@@ -15,7 +15,6 @@ import pytest
 import mmgen_jax.__main__ as cli
 from mmgen_jax.config import from_json, load_experiment, to_json
 from mmgen_jax.data import Digits
-from mmgen_jax.modalities import Image, Label, Text, Vector
 from mmgen_jax.run import load_config, load_run
 
 EXPERIMENT = """
@@ -176,38 +175,6 @@ def test_sampling_from_a_prior_fitted_to_the_codes(run, file, tmp_path):
     assert files[0].keys() == files[1].keys() and files[0] != files[1]
 
 
-MODALITIES = {"image": Image(4, 4, 1), "text": Text(5), "point": Vector(2), "label": Label(3, names=("a", "b", "c"))}
-
-
-def test_what_is_given_may_be_a_path_a_number_or_a_list(tmp_path):
-    picture = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
-    np.save(tmp_path / "x.npy", picture)
-    (tmp_path / "x.png").write_bytes(MODALITIES["image"].render(picture / np.float32(255)).data)
-    for path in ("x.npy", "x.png"):
-        given = cli.encode(MODALITIES, "image", str(tmp_path / path))
-        np.testing.assert_allclose(given, picture / 255, atol=1e-6)
-    np.testing.assert_array_equal(cli.encode(MODALITIES, "point", "[1, -2.5]"), np.array([1, -2.5], np.float32))
-    assert cli.encode(MODALITIES, "label", "c") == cli.encode(MODALITIES, "label", "2") == 2
-    assert cli.encode(MODALITIES, "text", "ba").shape == (5,)
-
-
-@pytest.mark.parametrize(
-    "name, text, message",
-    [
-        ("text", "much too long", "Text: 'much too long' has 13 tokens"),
-        ("image", "none.png", "none.png"),
-        ("image", "none.npy", "none.npy"),
-        ("image", __file__, "test_cli.py"),
-        ("image", "[1, 2]", r"\[1, 2\]"),
-        ("sound", "x.wav", "'sound' is not a modality of this run, which has image, text, point, label"),
-    ],
-)
-def test_what_cannot_be_given(name, text, message):
-    with pytest.raises((ValueError, OSError), match=message) as error:
-        cli.encode(MODALITIES, name, text)
-    assert cli._is_users(error.value) and "\n" not in str(error.value)
-
-
 @pytest.mark.parametrize(
     "args, text",
     [
@@ -220,6 +187,9 @@ def test_what_cannot_be_given(name, text, message):
         (["--given", "point=none.npy"], "none.npy"),
         (["--given", "point={pickle}"], "holds no array of numbers: Object arrays cannot be loaded"),
         (["--n", "0"], "--n must be at least 1, not 0"),
+        (["--weak", "2"], "--weak: a VAE cannot be guided away from an earlier step, a Flow can"),
+        (["--model.latent", "5"], "--model.latent 5 asks for a model with other parameters than those"),
+        (["--model.laten", "5"], "there is no field 'model.laten' that can be set; did you mean model.latent"),
     ],
 )
 def test_mistakes_in_sampling(args, text, trained, file, mistake, tmp_path):
@@ -308,7 +278,7 @@ def test_describing_data(file, capsys, mistake):
 
 
 def test_unknown_commands_and_flags_show_the_usage(capsys, trained):
-    for args in ([], ["fly"], ["sample", str(trained), "--frames", "3"], ["sample"], ["sample", "x", "--n", "many"]):
+    for args in ([], ["fly"], ["sample", str(trained), "--steps", "3"], ["sample"], ["sample", "x", "--n", "many"]):
         with pytest.raises(SystemExit) as exit:
             cli.main(args)
         assert exit.value.code == 2 and "usage: mmgen" in capsys.readouterr().err

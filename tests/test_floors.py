@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "data": {"types", "rng"},
     "train": {"types", "rng", "config", "data", "run", "progress"},
     "evals": {"types", "rng", "data", "nn", "train.step", "progress"},
+    "generate": {"types", "config", "overrides", "run", "data", "vae", "latent"},
     "report": {"types", "rng", "config", "run", "data", "evals", "train.log", "train.record"},
 }
 # The lowest of train, which what config imports may use: no circle can come about.
