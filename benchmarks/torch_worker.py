@@ -86,6 +86,10 @@ def conv_decoder(p: Params, name: str, z: Tensor) -> Tensor:
     return x
 
 
+def kl(mean: Tensor, log_var: Tensor) -> Tensor:
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(-1)
+
+
 def vae_loss(p: Params, x: Tensor, eps: Tensor, convolutional: bool) -> Tensor:
     """The negative ELBO of black and white pictures, a mean over the batch."""
     if convolutional:
@@ -96,7 +100,21 @@ def vae_loss(p: Params, x: Tensor, eps: Tensor, convolutional: bool) -> Tensor:
     z = mean + torch.exp(log_var / 2) * eps
     out = conv_decoder(p, "decoders/image", z) if convolutional else mlp(p, "decoders/image", z, 3)
     nll = F.binary_cross_entropy_with_logits(out.reshape(x.shape), x, reduction="none").flatten(1).sum(1)
-    return (nll + 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(1)).mean()
+    return (nll + kl(mean, log_var)).mean()
+
+
+def mopoe_loss(p: Params, eps: Tensor, gumbel: Tensor, members: Tensor, **views: Tensor) -> Tensor:
+    """MoPoE of views with unit Laplace likelihoods: members [S, M] are 1 or 0, gumbel [S, B] chooses a set S."""
+    mean, log_var = torch.stack([conv_encoder(p, f"encoders/{v}", x) for v, x in views.items()]).chunk(2, -1)
+    precision = 1 / (log_var.exp() + 1e-8)
+    prior = members.all(1).float()[:, None, None] / (1 + 1e-8)  # is an expert of the set of all
+    total = torch.einsum("sm,mbd->sbd", members, precision) + prior
+    means, log_vars = torch.einsum("sm,mbd->sbd", members, precision * mean) / total, -total.log()
+    rows = gumbel.argmax(0), torch.arange(len(eps), device=eps.device)
+    z = means[rows] + torch.exp(log_vars[rows] / 2) * eps
+    off = sum((conv_decoder(p, f"decoders/{v}", z) - x).abs().flatten(1).sum(1) for v, x in views.items())
+    pixels = sum(x[0].numel() for x in views.values())
+    return (off + pixels * math.log(2) + kl(means, log_vars).mean(0)).mean()
 
 
 # DiT ------------------------------------------------------------------------------------------------------------------
@@ -235,6 +253,7 @@ def generator_loss(p: Params, x: Tensor, y: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[..., Tensor]] = {  # of what is trained by one gradient
     "mlp_vae": functools.partial(vae_loss, convolutional=False),
     "conv_vae": functools.partial(vae_loss, convolutional=True),
+    "mopoe": mopoe_loss,
     "dit": flow_loss,
 }
 
@@ -309,8 +328,9 @@ class Worker:
         loss, adam = wrap(LOSSES[self.name]), self._adam(p.values())
         data = dict(self.data)
         if channels_last:
-            data["x"] = data["x"].to(memory_format=torch.channels_last)
-        drawn = {"eps": torch.randn_like, "noise": torch.randn_like, "t": torch.rand_like}
+            data = {n: x.to(memory_format=torch.channels_last) if x.ndim == 4 else x for n, x in data.items()}
+        normal = dict.fromkeys(("eps", "noise"), torch.randn_like)
+        drawn = normal | dict.fromkeys(("t", "gumbel"), torch.rand_like)  # of which the largest is as likely to be any
 
         def step() -> None:
             fresh = {name: draw(data[name]) for name, draw in drawn.items() if name in data}

@@ -39,6 +39,7 @@ from mmgen_jax.nn.embed import patch_grid, patch_positions
 from mmgen_jax.nn.mlp import MLP
 from mmgen_jax.nn.rope import frequencies, place_features
 from mmgen_jax.types import Array, Batch, Params
+from mmgen_jax.vae.fusion import membership, subsets_of
 
 TOLERANCE = 1e-3  # of loss and gradient, relative
 Losses = Callable[[Params], tuple[Array, Array]]  # the loss at `data`, and the norm of its gradient
@@ -83,6 +84,27 @@ def mlp_vae(options: argparse.Namespace) -> Case:
 def conv_vae(options: argparse.Namespace) -> Case:
     """The default networks of a picture of 28 x 28."""
     return vae("conv_vae", mm.Image(28, 28, 1, likelihood=mm.Bernoulli()), 16, 128)
+
+
+def mopoe(options: argparse.Namespace) -> Case:
+    """MoPoE of five pictures of 28 x 28 x 3 and all 31 sets of them, the default networks."""
+    names, batch_size = [f"view_{i}" for i in range(5)], 64
+    modalities = {name: mm.Image(28, 28, 3, likelihood=mm.Laplace(1.0)) for name in names}
+    model = mm.VAE(modalities=modalities, latent=64, objective=mm.vae.MoPoE())
+    rng = np.random.default_rng(0)
+    values = {name: rng.random((1024, 28, 28, 3), dtype=np.float32) for name in names}
+    data = Batch(values, {name: np.ones(1024, bool) for name in names})
+    params = jax.jit(lambda key: model.init(key)[0])(jax.random.key(0))
+    some = data.take(np.arange(batch_size))
+    noise = model.objective.noise(jax.random.key(1), model.encode(params, some))
+
+    def loss(params: Params) -> Array:
+        return model.loss(params, some.masked(), noise, jnp.int32(0))[0].mean()
+
+    inputs = {"eps": np.asarray(noise.z).reshape(batch_size, -1), "gumbel": np.asarray(noise.choice)}
+    inputs |= {"members": np.float32(membership(subsets_of(tuple(names)), tuple(names)))}
+    inputs |= {name: channels_first(x) for name, x in some.values.items()}
+    return Case("mopoe", params, value_and_norm(loss), Ours(model, params, data, 1e-3, batch_size).run, inputs)
 
 
 def noised(x: Array, noise: Array, t: Array) -> Array:
@@ -220,7 +242,7 @@ def r3gan(options: argparse.Namespace) -> Case:
     return Case("r3gan", params, losses, run, inputs, {"gamma": gamma})
 
 
-CASES = {f.__name__: f for f in (mlp_vae, conv_vae, dit_s, dit_b, r3gan, euler_50)}
+CASES = {f.__name__: f for f in (mlp_vae, conv_vae, mopoe, dit_s, dit_b, r3gan, euler_50)}
 
 
 def value_and_norm(loss: Callable[[Params], Array]) -> Losses:
@@ -259,7 +281,7 @@ def measured(case: Case, theirs: Peer, options: argparse.Namespace) -> dict[str,
     row: dict[str, Any] = check_same(case, theirs)
     row["ours_first_s"], _ = timed(case.run, 2)
     forms = {"eager": (False, False), "compiled": (True, False)}
-    if options.channels_last and case.kind in ("conv_vae", "r3gan"):
+    if options.channels_last and case.kind in ("conv_vae", "mopoe", "r3gan"):
         forms["channels_last"] = (False, True)
     pairs = {}
     for form, (compiled, last) in forms.items():

@@ -24,7 +24,7 @@ def game(first: mm.VAE, width: int) -> mm.Latent:
         name: dataclasses.replace(modality, features=width // 4)
         for name, modality in digits_flow.model.second.modalities.items()
     }
-    slopes = {"gamma": 1.0, "sigma": 0.05, "every": 4}
+    slopes = {"gamma": 0.3, "sigma": 0.05, "every": 4}
     second = mm.GAN(
         modalities=modalities,
         noise=32,
@@ -33,6 +33,8 @@ def game(first: mm.VAE, width: int) -> mm.Latent:
         penalties=(mm.gan.R1(**slopes), mm.gan.R2(**slopes)),
         networks=mm.gan.DCGAN(),
         weights={"joint": 2.0},
+        projection=True,
+        auxiliary=1.0,
     )
     return mm.Latent(first=dict.fromkeys(first.modalities, first), second=second)
 
