@@ -60,11 +60,12 @@ class Bare:
             split = prepared(self.experiment.model, state.stats, split)
         return put_everywhere(split, self.stacked.mesh)
 
-    def rows(self, start: int = 0) -> jax.Array:
-        """Which examples the steps of one call from step `start` on see, int32 [k, B]."""
+    def rows(self, start: int = 0, copies: int = 1) -> jax.Array:
+        """Which examples the steps of one call from step `start` on see, int32 [k, B], each so many times."""
         k, size = self.experiment.steps_per_call, self.experiment.batch_size
-        drawn = order(EXAMPLES, self.experiment.seed, start * size, (start + k) * size)
-        return put(drawn.astype(np.int32).reshape(k, size)[:, local_rows(self.stacked, size)], self.stacked, size)
+        drawn = order(EXAMPLES, self.experiment.seed, start * size // copies, (start + k) * size // copies)
+        drawn = drawn.astype(np.int32)
+        return put(np.tile(drawn.reshape(k, -1), copies)[:, local_rows(self.stacked, size)], self.stacked, size)
 
     def program(self, state: TrainState) -> Any:
         """The jitted program, new with every call; of `state` only shapes and places matter."""

@@ -1,6 +1,6 @@
 """One training step on several devices and processes: equal results, what is sent, memory of each device.
 
-    python -m benchmarks scaling --devices 1 2 4 8 --processes 1 2
+    python -m benchmarks scaling --devices 1 2 4 8 --processes 2 4
 
 Devices are emulated by the threads of this machine's processors, processes talk over its loopback: that shows what is
 computed, sent and held, while times only tell the overhead. The model is `dense.py`'s, the batch the same for all:
@@ -8,6 +8,8 @@ computed, sent and held, while times only tell the overhead. The model is `dense
     jit          data parallel, `jax.jit` over arrays with a NamedSharding: the compiler adds what is to be sent
     shard_map    data parallel, every device its own program with a mean in it (`mmgen train --per-device true`)
     fsdp         parameters are split over the devices as well (`--mesh.data 1 --mesh.fsdp N`)
+    pmap         data parallel by `jax.pmap`, within one process: the older way, written here
+    weak         jit with the whole batch for every device instead of its share: what is computed grows with them
 
 After a few steps of SGD all must have the parameters of one device: `difference` is the largest, relative to the
 largest parameter. Bytes are those that each device sends in a step; the least for data parallelism is a ring's,
@@ -80,7 +82,7 @@ def difference(folder: Path, name: str, first: dict[str, np.ndarray]) -> float:
 def main(args: Sequence[str] | None = None) -> None:
     flags = parser("scaling", __doc__)
     flags.add_argument("--devices", nargs="+", type=int, default=[1, 2, 4, 8], help="of one process")
-    flags.add_argument("--processes", nargs="*", type=int, default=[2], help="with one device each")
+    flags.add_argument("--processes", nargs="*", type=int, default=[2, 4], help="with one device each")
     flags.add_argument("--width", type=int, default=512, help="of ten square matrices")
     flags.add_argument("--batch", type=int, default=64, help="examples in a step, on all devices together")
     flags.add_argument("--rounds", type=int, default=5)

@@ -315,9 +315,14 @@ def test_collectives_of_compiled_programs(script):
 @pytest.mark.slow
 def test_scaling(record):
     rows = record("scaling", "--processes", "2")
-    forms = ("jit", "shard_map", "fsdp")
-    assert list(rows) == [f"{n}, {form}" for n in ("1 device", "2 devices", "2 processes") for form in forms]
-    for where in ("2 devices", "2 processes"):
+    forms = ("jit", "shard_map", "fsdp", "pmap", "weak")
+    places = ("1 device", "2 devices", "2 processes")
+    names = [f"{where}, {form}" for where in places for form in forms]
+    assert list(rows) == [name for name in names if name != "2 processes, pmap"]
+    for where in places[1:]:
+        assert rows[f"{where}, weak"]["sent_mb"] == rows[f"{where}, jit"]["sent_mb"]
+        if "devices" in where:
+            assert rows[f"{where}, pmap"]["sent_over_least"] == pytest.approx(1, rel=0.01)
         for form in ("jit", "shard_map"):
             row = rows[f"{where}, {form}"]
             assert "all-gather" not in row["collectives"]  # whole parameters are nowhere sent
