@@ -98,6 +98,9 @@ class Experiment:
                 raise ValueError(f"{name} must have a method {capability}(), which {getattr(self, name)!r} has not")
         if not isinstance(self.evaluators, tuple) or not all(callable(e) for e in self.evaluators):
             raise ValueError(f"evaluators must be a tuple of evaluators, not {self.evaluators!r}")
+        for evaluator in self.evaluators:
+            if callable(check := getattr(evaluator, "check", None)):
+                check(self.model)
         for name in ("labels", "first"):
             object.__setattr__(self, name, FrozenDict(getattr(self, name)))
         if both := [name for name in self.labels if name in self.model.modalities]:

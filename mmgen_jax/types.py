@@ -160,6 +160,29 @@ class Model(Protocol):
     ) -> dict[str, Array]: ...
 
 
+@flax.struct.dataclass
+class Estimate:
+    """A log-likelihood [B] in nats, and its standard error [B] over the random draws that it rests on."""
+
+    value: Array
+    error: Array
+
+
+@runtime_checkable
+class Likely(Protocol):
+    """A model that says how probable an example is: an optional capability, asked for by `isinstance`."""
+
+    def log_likelihood(
+        self, variables: Variables, batch: Batch, key: Key, of: tuple[str, ...], draws: int | None = None
+    ) -> Estimate:
+        """log p of the modalities `of` together, given all others that are present in the batch.
+
+        Those of `of` that an example does not have are left out of it. draws: how many random ones an estimate rests
+        on; None: as many as are usual for the model.
+        """
+        ...
+
+
 class FirstStage(Model, Protocol):
     """A model with a code, D numbers, of each modality by itself: what another model can be trained on instead."""
 
@@ -218,6 +241,10 @@ class EvalData:
 
 
 class Evaluator(Protocol):
-    """A frozen dataclass that measures a model; the names it returns are the columns of every table."""
+    """A frozen dataclass that measures a model; the names it returns are the columns of every table.
+
+    One that cannot measure every model may have a method `check(model)`, which raises ValueError for those: an
+    `Experiment` asks it before anything is computed.
+    """
 
     def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]: ...

@@ -164,14 +164,14 @@ def test_log_likelihood_is_normalised_and_the_sum_of_surprises():
     batch = random_batch(MODALITIES, 3)
     values = {**batch.values, "label": np.arange(3, dtype=np.int32)}
     values = {name: x if name == "label" else np.repeat(x[:1], 3, axis=0) for name, x in values.items()}
-    labels = MODEL.log_likelihood(variables(), Batch(values, batch.present), "label")
+    labels = MODEL.log_likelihood(variables(), Batch(values, batch.present), KEY, ("label",)).value
     assert float(jnp.exp(labels).sum()) == pytest.approx(1, abs=1e-5)
     few = {"label": Label(3), "text": Text(2, vocabulary=Wordlist(("a", "b")))}
     shorter = dataclasses.replace(MODEL, modalities=few, first={})
     params, _ = jax.jit(shorter.init)(KEY)
     texts = np.array([[1, 0], *([a, b] for a in (2, 3) for b in (1, 2, 3))], np.int32)
     every = Batch({"text": texts, "label": np.ones(7, np.int32)}, dict.fromkeys(few, np.ones(7, bool)))
-    log_p = shorter.log_likelihood({"params": params, "first": {}}, every, "text")
+    log_p = shorter.log_likelihood({"params": params, "first": {}}, every, KEY, ("text",)).value
     assert float(jnp.exp(log_p).sum()) == pytest.approx(1, abs=1e-5)
     surprise = shorter.surprise({"params": params, "first": {}}, every, "text")
     np.testing.assert_allclose(-surprise.sum(1), log_p, rtol=1e-6)
@@ -183,7 +183,9 @@ def test_a_report_has_the_surprise_of_every_cell():
     found = surprises(MODEL, variables(), few)
     assert {name: x.shape for name, x in found.items()} == {"label": (3,), "text": (3, 5), "vector": (3, 4)}
     for name, x in found.items():
-        np.testing.assert_allclose(-x.reshape(3, -1).sum(1), MODEL.log_likelihood(variables(), few, name), rtol=1e-5)
+        np.testing.assert_allclose(
+            -x.reshape(3, -1).sum(1), MODEL.log_likelihood(variables(), few, KEY, (name,)).value, rtol=1e-5
+        )
     assert surprises(CODER, variables(), few) == {}
 
 
@@ -196,7 +198,7 @@ def test_what_was_made_has_the_probability_that_it_says():
         {"label": np.arange(3, dtype=np.int32), "text": np.tile(text, (3, 1)), "vector": np.zeros((3, 3), np.float32)},
         {"label": np.ones(3, bool), "text": np.ones(3, bool), "vector": np.zeros(3, bool)},
     )
-    p = np.exp(np.asarray(MODEL.log_likelihood(variables(), rows, "label")))
+    p = np.exp(np.asarray(MODEL.log_likelihood(variables(), rows, KEY, ("label",)).value))
     np.testing.assert_allclose(np.bincount(made, minlength=3) / n, p, atol=0.04)
 
 
@@ -270,4 +272,4 @@ def test_wrong_tasks_and_decodings_are_named():
         with pytest.raises(ValueError, match=message):
             make_one()
     with pytest.raises(ValueError, match="'x' is no modality"):
-        MODEL.log_likelihood(variables(), random_batch(MODALITIES, 1), "x")
+        MODEL.log_likelihood(variables(), random_batch(MODALITIES, 1), KEY, ("x",))

@@ -1,4 +1,4 @@
-"""How probable a flow transformer finds an example: log p of one modality, given any others.
+"""How probable a flow transformer finds an example: log p of some modalities, given any others.
 
     real values   dx = u(x, t) dt,   log p(x_0) = log N(x_1; 0, I) + int_0^1 div u(x_t, t) dt                      (1)
                   div u = E [e^T (du / dx) e],   e = +-1 at random     (Hutchinson; Grathwohl et al. 2019,
@@ -12,29 +12,23 @@ log p(b | a), where a modality that is not given is noise at t = 1.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.masked import aligned, corrupt, elbo_weight
-from mmgen_jax.diffusion.model import Flow
 from mmgen_jax.diffusion.network import symbols
 from mmgen_jax.modalities.given import known
 from mmgen_jax.rng import fold_name
-from mmgen_jax.types import Array, Batch, Key, Params
+from mmgen_jax.types import Array, Batch, Estimate, Key, Params
+
+if TYPE_CHECKING:
+    from mmgen_jax.diffusion.model import Flow
 
 START = 0.01  # t = 0 means that something is given: nobody trains a velocity there, so data count as being at this time
-
-
-@flax.struct.dataclass
-class Estimate:
-    """log p [B] in nats, and its standard error [B] over the draws."""
-
-    value: Array
-    error: Array
 
 
 def log_likelihood(

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 from flax.core import FrozenDict
 
-from mmgen_jax.diffusion import looking, training
+from mmgen_jax.diffusion import likelihood, looking, training
 from mmgen_jax.diffusion.edm import EDM
 from mmgen_jax.diffusion.grids import Grid, KarrasGrid, LogSNRGrid, UniformGrid
 from mmgen_jax.diffusion.guidance import Guidance
@@ -33,11 +33,11 @@ from mmgen_jax.diffusion.samplers import Churn, Euler, Heun, Sampler
 from mmgen_jax.diffusion.sampling import integrate
 from mmgen_jax.diffusion.times import Times
 from mmgen_jax.diffusion.weights import ELBO, Uniform, UniformTimes, Weight
-from mmgen_jax.modalities.given import answered
+from mmgen_jax.modalities.given import answered, chained
 from mmgen_jax.nn.dit import REMAT
 from mmgen_jax.rng import fold_name
 from mmgen_jax.train.step import gradient_step
-from mmgen_jax.types import Array, Batch, Key, Metrics, Modality, Params, Stats, TrainState, Variables
+from mmgen_jax.types import Array, Batch, Estimate, Key, Metrics, Modality, Params, Stats, TrainState, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -261,6 +261,20 @@ class Flow:
             return integrate(self, wanted, names, variables["params"], batch, key, worse)
 
         return answered(self.modalities, self.makes, n, given, targets, make)
+
+    def log_likelihood(
+        self, variables: Variables, batch: Batch, key: Key, of: tuple[str, ...], draws: int | None = None
+    ) -> Estimate:
+        """log p of the modalities `of`, given all others that are present: see `likelihood.py` and `types.Likely`.
+
+        draws: for each of them, 8 by default. Raises ValueError as `likelihood.log_likelihood`.
+        """
+        draws = 8 if draws is None else draws
+
+        def score(batch: Batch, name: str) -> Estimate:
+            return likelihood.log_likelihood(self, variables["params"], batch, fold_name(key, name), name, draws=draws)
+
+        return chained(self.modalities, batch, of, score)
 
     def token_counts(self) -> dict[str, int]:
         """How many tokens the network makes of each modality."""

@@ -7,6 +7,7 @@ from mmgen_jax.evals.distances import Distances
 from mmgen_jax.evals.facts import Facts
 from mmgen_jax.evals.features import Classifier, RandomFeatures
 from mmgen_jax.evals.latents import Latents
+from mmgen_jax.evals.likelihood import Likelihood
 from mmgen_jax.evals.lite import EfficientNetLite
 from mmgen_jax.evals.memorisation import Memorisation
 from mmgen_jax.evals.modes import Modes
@@ -27,6 +28,7 @@ __all__ = [
     "EfficientNetLite",
     "Facts",
     "Latents",
+    "Likelihood",
     "Memorisation",
     "Modes",
     "RandomFeatures",

@@ -3,6 +3,7 @@
     share k / n        (k + z^2 / 2 -+ z sqrt(k (n - k) / n + z^2 / 4)) / (n + z^2)                        (1)
     any statistic v    v -+ z s,   s the deviation of v over halves drawn without replacement              (2)
     mean of n numbers  mean -+ z s / sqrt(n),   s their deviation                                          (3)
+    sum x / sum d = v  v -+ z s / (sqrt(n) mean d),   s the deviation of x - v d                           (4)
 
 (1): Wilson 1927. (2) is the delete-half jackknife (Shao and Wu 1989): of a mean, a half drawn so has just the variance
 of the whole. A bootstrap would draw examples twice, and neighbours at distance 0 are what precision, recall and
@@ -29,6 +30,13 @@ def mean_interval(x: np.ndarray) -> tuple[float, float]:
     """Equation (3), of numbers x [n]; NaN for a single one."""
     spread = Z * x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else np.nan
     return float(x.mean() - spread), float(x.mean() + spread)
+
+
+def ratio_interval(x: np.ndarray, d: np.ndarray) -> tuple[float, float]:
+    """Equation (4), of numbers x [n] and what each is counted by, d [n]; NaN for a single one."""
+    value = x.sum() / d.sum()
+    low, high = mean_interval((x - value * d) / d.mean())
+    return float(value + low), float(value + high)
 
 
 def spread_of_halves(

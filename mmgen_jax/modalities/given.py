@@ -1,4 +1,4 @@
-"""The door to generation that all families share: what is given, what is wanted, and what comes back."""
+"""The doors that all families share: what is given, what is wanted or scored, and what comes back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mmgen_jax.types import Array, Batch, Modality
+from mmgen_jax.types import Array, Batch, Estimate, Modality
 
 # (the modalities to make, a batch of what is given) -> the modalities made, [n, *shape] each
 Make = Callable[[tuple[str, ...], Batch], dict[str, Array]]
@@ -53,6 +53,26 @@ def answered(
     wanted = tuple(name for name in modalities if name in targets and name not in parts)
     together = {**make(wanted, Batch(nothing | parts, present)), **parts}
     return {name: together[name] for name in modalities if name in together}
+
+
+def chained(
+    modalities: Mapping[str, Modality], batch: Batch, of: tuple[str, ...], score: Callable[[Batch, str], Estimate]
+) -> Estimate:
+    """log p of the modalities `of` together, one after another: log p(a, b | c) = log p(a | c) + log p(b | a, c).
+
+    score: (batch, name) -> log p of one modality, given the others that are present; 0 where it is not there itself.
+
+    Raises:
+        ValueError: a name is no modality.
+    """
+    batch = batch.only(modalities)
+    value = variance = jnp.zeros(len(batch))
+    for i, name in enumerate(of):
+        known(modalities, name)
+        there = {other: present & (other not in of[i + 1 :]) for other, present in batch.present.items()}
+        one = score(Batch(batch.values, there), name)
+        value, variance = value + one.value, variance + one.error**2
+    return Estimate(value, jnp.sqrt(variance))
 
 
 def known(modalities: Mapping[str, Modality], name: str) -> Modality:

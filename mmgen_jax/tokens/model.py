@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import optax
 from flax.core import FrozenDict
 
-from mmgen_jax.modalities.given import answered, known
+from mmgen_jax.modalities.given import answered, chained, known
 from mmgen_jax.modalities.places import places, symbols
 from mmgen_jax.modalities.text import Text
 from mmgen_jax.nn.decoder import NOWHERE
@@ -37,7 +37,7 @@ from mmgen_jax.tokens.sampling import Decoding, MaskGIT, RandomOrder, Write, mak
 from mmgen_jax.tokens.tasks import Tasks
 from mmgen_jax.tokens.tokenizer import Tokenizer
 from mmgen_jax.train.step import gradient_step
-from mmgen_jax.types import Array, Batch, Key, Metrics, Modality, Params, Stats, TrainState, Variables
+from mmgen_jax.types import Array, Batch, Estimate, Key, Metrics, Modality, Params, Stats, TrainState, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,14 +220,20 @@ class Tokens:
         error = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[of])
         return jnp.where(counts, error, 0.0)
 
-    def log_likelihood(self, variables: Variables, batch: Batch, of: str) -> Array:
-        """(2), [B]: of the symbols of `of`, given all other modalities that are present. Exact, in one pass.
+    def log_likelihood(
+        self, variables: Variables, batch: Batch, key: Key, of: tuple[str, ...], draws: int | None = None
+    ) -> Estimate:
+        """(2) of the modalities `of`, given all others that are present: see `types.Likely`. Exact, a pass for each.
 
-        For a modality of real values this is the probability of its code, not a density of its values.
-        Raises ValueError if `of` is no modality.
+        Of real values this is the probability of their code, not a density. Nothing is drawn, so the key and `draws`
+        change nothing. Raises ValueError if a name is no modality.
         """
-        known(self.modalities, of)
-        return -self.surprise(variables, batch, of).sum(axis=1)
+
+        def score(batch: Batch, name: str) -> Estimate:
+            log_p = -self.surprise(variables, batch, name).sum(axis=1)
+            return Estimate(log_p, jnp.zeros_like(log_p))
+
+        return chained(self.modalities, batch, of, score)
 
     def sample(
         self,

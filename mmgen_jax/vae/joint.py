@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import optax
 from flax.core import FrozenDict
 
-from mmgen_jax.modalities.given import answered
+from mmgen_jax.modalities.given import answered, known
 from mmgen_jax.rng import fold_name
 from mmgen_jax.train.step import gradient_step
-from mmgen_jax.types import Array, Batch, Key, Metrics, Modality, Params, Stats, TrainState, Variables
+from mmgen_jax.types import Array, Batch, Estimate, Key, Metrics, Modality, Params, Stats, TrainState, Variables
+from mmgen_jax.vae.likelihood import log_likelihood
 from mmgen_jax.vae.priors import Fitted
 from mmgen_jax.vae.schedules import Ramp, Schedule, at
 
@@ -138,6 +139,18 @@ class JointModel:
             return generate(self, wanted, variables["params"], batch, key, prior, code="draw")
 
         return answered(self.modalities, self.makes, n, given, targets, make)
+
+    def log_likelihood(
+        self, variables: Variables, batch: Batch, key: Key, of: tuple[str, ...], draws: int | None = None
+    ) -> Estimate:
+        """log p of the modalities `of`, given all others that are present: see `likelihood.py` and `types.Likely`.
+
+        draws: of codes, 1,000 by default. Raises ValueError as `likelihood.log_likelihood`.
+        """
+        for name in of:
+            known(self.modalities, name)
+        given = tuple(name for name in self.modalities if name not in of)
+        return log_likelihood(self, variables["params"], batch, key, 1000 if draws is None else draws, given=given)
 
     def reconstruct(self, variables: Variables, batch: Batch, key: Key) -> dict[str, Array]:
         """What the model `makes`, decoded from the mean of the posterior given all that is present."""

@@ -15,21 +15,15 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import TYPE_CHECKING
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
-from mmgen_jax.types import Array, Batch, Key, Params
-from mmgen_jax.vae.joint import JointModel
+from mmgen_jax.types import Array, Batch, Estimate, Key, Params
 
-
-@flax.struct.dataclass
-class Estimate:
-    """A log-likelihood in nats and its standard error, both [B]."""
-
-    value: Array
-    error: Array
+if TYPE_CHECKING:
+    from mmgen_jax.vae.joint import JointModel
 
 
 @functools.partial(jax.jit, static_argnames=("model", "samples", "given", "chunk"))
