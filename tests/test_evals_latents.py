@@ -12,12 +12,13 @@ from flax.core import FrozenDict
 
 from mmgen_jax.evals import Latents, probe, sampling
 from mmgen_jax.evals.latents import SHARED, accuracies, means
+from mmgen_jax.evals.metrics import tiles
 from mmgen_jax.modalities import Label, Vector
 from mmgen_jax.nn.kmeans import kmeans, nearest
 from mmgen_jax.nn.kmeans import start as first_centres
 from mmgen_jax.types import Batch, EvalData
 
-KEY, KINDS = jax.random.key(0), ("probe", "cluster")
+KEY, KINDS = jax.random.key(0), ("probe", "knn", "cluster")
 CLASSES = 4
 CORNERS = np.array([[3.0, 0], [0, 3], [-3, 0], [0, -3]], np.float32)
 MODALITIES = FrozenDict({"far": Vector(2), "near": Vector(2), "noise": Vector(2), "label": Label(CLASSES)})
@@ -60,7 +61,7 @@ def test_known_codes_have_known_accuracies(tmp_path):
     values = Latents()(Coded(), VARIABLES, data(tmp_path), KEY)
     kinds = [f"latents/{kind}/{given}" for given in ("far", "near", "noise", "far+near+noise") for kind in KINDS]
     assert list(values) == kinds  # neither the label nor pairs
-    assert values["latents/probe/far"] == 1 and values["latents/cluster/far"] > 0.9
+    assert values["latents/probe/far"] == 1 and values["latents/cluster/far"] > 0.9 and values["latents/knn/far"] == 1
     assert values["latents/probe/near"] > 0.95 and values["latents/cluster/near"] < 0.4
     for kind in KINDS:
         assert values[f"latents/{kind}/noise"] == pytest.approx(1 / CLASSES, abs=0.1)
@@ -68,7 +69,7 @@ def test_known_codes_have_known_accuracies(tmp_path):
 
 def test_all_sets(tmp_path):
     values = Latents(subsets="all", runs=1)(Coded(), VARIABLES, data(tmp_path), KEY)
-    assert len(values) == 2 * (2**3 - 1) and "latents/cluster/far+noise" in values
+    assert len(values) == 3 * (2**3 - 1) and "latents/cluster/far+noise" in values
 
 
 @pytest.mark.parametrize("names", [("far", "label"), ("far",)], ids=["a modality", "beside the model"])
@@ -80,7 +81,7 @@ def test_a_label_may_be_a_modality_or_stand_beside_the_model(tmp_path, names):
 
     model = Far(FrozenDict({name: MODALITIES[name] for name in names}))
     values = Latents(runs=1)(model, VARIABLES, data(tmp_path), KEY)
-    assert list(values) == ["latents/probe/far", "latents/cluster/far"] and values["latents/probe/far"] == 1
+    assert list(values) == [f"latents/{kind}/far" for kind in KINDS] and values["latents/probe/far"] == 1
 
 
 def test_only_what_is_given_and_there_is_looked_at(tmp_path):
@@ -142,6 +143,25 @@ def test_a_probe_of_what_never_changes_says_the_most_frequent_class():
     fitted = probe.fit(x, y, np.ones(10, bool), 2)
     assert (probe.logits(fitted, jnp.asarray(x)).argmax(-1) == 1).all()
     np.testing.assert_allclose(jax.nn.softmax(fitted["bias"])[1], 0.7, atol=1e-3)
+
+
+def test_the_nearest_vote(monkeypatch):
+    """Against the full matrix, whatever the size of the blocks, the unit of the codes and their origin."""
+    rng = np.random.default_rng(4)
+    x, known, y = rng.normal(size=(23, 3)), rng.normal(size=(50, 3)), rng.integers(0, 4, 50)
+    unit = [z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x - known.mean(0), known - known.mean(0))]
+    cosine = unit[0] @ unit[1].T
+    order = np.argsort(-cosine, axis=1)[:, :5]
+    votes = np.exp(np.take_along_axis(cosine, order, axis=1) / 0.07)[..., None] * np.eye(4)[y[order]]
+    expected = votes.sum(1).argmax(1)
+    np.testing.assert_array_equal(probe.vote(x, known, y, 5), expected)
+    monkeypatch.setattr(tiles, "ROOM", 3 * 50)
+    monkeypatch.setattr(tiles, "TILE", 7)
+    np.testing.assert_array_equal(probe.vote(100 * x + 7, 100 * known + 7, y, 5), expected)
+    np.testing.assert_array_equal(probe.vote(x, known, y, 1), y[order[:, 0]])
+    np.testing.assert_array_equal(probe.vote(x[:1], known[:2], np.array([3, 3]), 5), [3])  # fewer than five
+    with pytest.raises(ValueError, match="k is 0, but must be at least 1"):
+        probe.vote(x, known[:0], y[:0])
 
 
 def test_centres_are_the_means_of_what_is_nearest():

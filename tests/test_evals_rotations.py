@@ -49,7 +49,9 @@ def test_the_probe(tmp_path):
     features = {"random": RandomFeatures(8, 4), "rotations": Rotations(TINY), "supervised": TINY}
     assert Pretext(features=features) == Pretext(features=FrozenDict(features))
     values = Pretext(features=features)(Model(), {}, data(tmp_path), jax.random.key(0))
-    assert set(values) == {f"probe/picture/{kind}{end}" for kind in features for end in ("", "/low", "/high")}
+    ends = ("", "/low", "/high")
+    assert set(values) == {f"{p}/picture/{kind}{end}" for p in ("probe", "knn") for kind in features for end in ends}
+    assert values["knn/picture/random/low"] > 1 / 6  # at the edges a row looks like no other
     assert values["probe/picture/supervised/low"] > 1 / 6  # more than chance
     with pytest.raises(ValueError, match="Pretext: limit must be at least 1, not 0"):
         Pretext(limit=0)

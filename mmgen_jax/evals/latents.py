@@ -1,12 +1,13 @@
-"""What the shared code knows of the class, given some modalities: told by a linear probe and by clusters.
+"""What the shared code knows of the class, given some modalities: told by a linear probe, neighbours and clusters.
 
-Both look at posterior means. They are fitted on the training split and judged on the test split:
+All look at posterior means. They are fitted on the training split and judged on the test split:
 
-    probe      share of test examples whose class a linear classifier tells (`probe.py`)
+    probe      share of test examples whose class a linear classifier tells (`probe.py`, equation 1)
+    knn        the same, told by the nearest training examples (equation 2)
     cluster    share of those that k-means (`kmeans.py`), which sees no class, puts into a cluster where most training
                examples are of their class; the mean over several runs, as MultiVae's metric (Senellart et al. 2025)
 
-The two differ: a probe may look where the class is, clusters show where the code varies most.
+They differ: a probe may look where the class is, clusters show where the code varies most.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class Coded(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Latents:
-    """Linear probe and clustering of the shared code.
+    """Linear probe, nearest neighbours and clustering of the shared code.
 
-    Returns "latents/probe/image+text" and "latents/cluster/image+text" for each set of given modalities; the label
-    itself is never given. A set of which no example has all parts and a label is left out.
+    Returns "latents/probe/image+text", "latents/knn/..." and "latents/cluster/..." for each set of given modalities;
+    the label itself is never given. A set of which no example has all parts and a label is left out.
 
     Attributes:
         label: what says the class: a modality of the model, or one of the experiment's labels.
@@ -92,7 +93,8 @@ class Latents:
                 named = "+".join(given)
                 keys = jax.random.split(fold_name(key, named), self.runs)
                 probed, clustered = accuracies(*sides, keys, classes, self.clusters or classes)
-                values |= {f"latents/probe/{named}": float(probed), f"latents/cluster/{named}": float(clustered)}
+                found = {"probe": float(probed), "knn": nearest_share(*sides), "cluster": float(clustered)}
+                values |= {f"latents/{kind}/{named}": share for kind, share in found.items()}
         return values
 
 
@@ -128,6 +130,12 @@ def accuracies(train: Side, test: Side, keys: Key, classes: int, clusters: int) 
 
     probed = test.share(probe.logits(fitted, test.codes).argmax(-1) == test.classes)
     return probed, lax.map(clustering, keys).mean()
+
+
+def nearest_share(train: Side, test: Side) -> float:
+    """On the test side, of the vote of the nearest training examples."""
+    said = probe.vote(test.codes[test.used], train.codes[train.used], train.classes[train.used])
+    return float(np.mean(said == test.classes[test.used]))
 
 
 def means(model: Any, variables: Variables, data: Batch, given: Sequence[str]) -> dict[str, np.ndarray]:

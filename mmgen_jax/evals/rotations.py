@@ -10,8 +10,8 @@ k.
 
     random <= pretext <= supervised                                                                                 (3)
 
-is what the linear probe (`probe.py`) is to show, of features of a network that nobody trained, one that was trained on
-k, and one on the classes themselves.
+is what the probes (`probe.py`), linear and by neighbours, are to show, of features of a network that nobody trained,
+one that was trained on k, and one on the classes themselves.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ FEATURES = FrozenDict({"random": RandomFeatures(), "rotations": Rotations(), "su
 
 @dataclasses.dataclass(frozen=True)
 class Pretext:
-    """Whether turning helps: the accuracy of a linear probe on features of every modality made of real values.
+    """Whether turning helps: the accuracy of probes of the features of every modality made of real values.
 
-    Returns "probe/image/random", "probe/image/rotations" and "probe/image/supervised", each with its 95 % interval. It
-    looks at the data alone, not at the model.
+    Returns "probe/image/random", "probe/image/rotations" and "probe/image/supervised" of the linear probe, "knn/..." of
+    the neighbours, each with its 95 % interval. It looks at the data alone, not at the model.
 
     Attributes:
         label: what says the class: a modality of the model, or a label of the experiment.
-        limit: at most so many examples of a split, for the probe.
+        limit: at most so many examples of a split, for the probes.
         features: where they are from, by the name under which they are measured.
     """
 
@@ -109,20 +109,21 @@ class Pretext:
         for name in track(real, "pretext"):
             for kind, extractor in self.features.items():
                 judge = extractor.fit(name, model.modalities[name], data, self.label)
-                share, count = self._probed(judge, name, data)
-                low, high = share_interval(share, count)
-                values |= {f"probe/{name}/{kind}": share}
-                values |= {f"probe/{name}/{kind}/low": low, f"probe/{name}/{kind}/high": high}
+                for probed, right in self._probed(judge, name, data).items():
+                    share, what = float(right.mean()), f"{probed}/{name}/{kind}"
+                    low, high = share_interval(share, len(right))
+                    values |= {what: share, f"{what}/low": low, f"{what}/high": high}
         return values
 
-    def _probed(self, judge: Judge, name: str, data: EvalData) -> tuple[float, int]:
-        """The share of test examples whose class the probe says, and their number."""
+    def _probed(self, judge: Judge, name: str, data: EvalData) -> dict[str, np.ndarray]:
+        """Of every test example, whether a probe says its class, bool [n], by the name of the probe."""
         (train, classes), (test, truth) = (
             labelled(split.take(choose(split, (name, self.label), self.limit)), name, self.label)
             for split in (data.train, data.test)
         )
         count = 1 + max(int(classes.max()), int(truth.max()))
         fit = jax.jit(probe.fit, static_argnums=3)
-        fitted = fit(judge.features(train), classes, np.ones(len(train), bool), count)
-        said = probe.logits(fitted, judge.features(test)).argmax(-1)
-        return float(np.mean(said == truth)), len(truth)
+        known, seen = judge.features(train), judge.features(test)
+        fitted = fit(known, classes, np.ones(len(train), bool), count)
+        linear = np.asarray(probe.logits(fitted, seen)).argmax(-1)
+        return {"probe": linear == truth, "knn": probe.vote(seen, known, classes) == truth}

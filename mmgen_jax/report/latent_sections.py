@@ -60,21 +60,25 @@ def coloured(space: LatentSpace) -> dict[int, str]:
 
 def accuracies(contents: Contents) -> str:
     """What the evaluation has measured of the codes, if it has."""
-    probe, cluster = (
+    probe, knn, cluster = (
         {name.removeprefix(start): value for name, value in contents.evaluation.items() if name.startswith(start)}
-        for start in ("latents/probe/", "latents/cluster/")
+        for start in ("latents/probe/", "latents/knn/", "latents/cluster/")
     )
     if not probe:
         return ""
     rows = [
-        row(html.escape(given.replace("+", " + ")), [heat(value), heat(cluster.get(given))])
+        row(html.escape(given.replace("+", " + ")), [heat(value), heat(knn.get(given)), heat(cluster.get(given))])
         for given, value in probe.items()
     ]
     text = (
-        "How often the class of a test example is told from its code: by a linear probe, and by the cluster (k-means) "
-        "that it falls into. Both were fitted to codes of the training split."
+        "How often the class of a test example is told from its code: by a linear probe, by the nearest codes of "
+        "the training split, and by the cluster (k-means) of these that it falls into."
     )
-    return part("What it says of the class", card(table(["given", "linear probe", "clusters"], rows, "heat")), text)
+    return part(
+        "What it says of the class",
+        card(table(["given", "linear probe", "nearest neighbours", "clusters"], rows, "heat")),
+        text,
+    )
 
 
 def ways(contents: Contents, space: LatentSpace) -> str:

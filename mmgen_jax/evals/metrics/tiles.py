@@ -33,6 +33,12 @@ def rows_of_pairs(
         yield first, rows
 
 
+def cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x_i y_j / (|x_i| |y_j|) [n, m] of x [n, d] and y [m, d]; 0 where one of them is 0."""
+    a, b = (z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), np.finfo(float).tiny) for z in (x, y))
+    return a @ b.T
+
+
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """|x_i - y_j|^2 [n, m] of x [n, d] and y [m, d], both as seen from somewhere near: a far origin costs digits."""
     product = x @ y.T
