@@ -1,5 +1,7 @@
 """What measures a model: frozen dataclasses, called as `evaluator(model, variables, data, key) -> {name: value}`."""
 
+from mmgen_jax.evals.clip import CLIP
+from mmgen_jax.evals.clip_score import CLIPScore
 from mmgen_jax.evals.clips import Clips
 from mmgen_jax.evals.codes import Codes
 from mmgen_jax.evals.coherence import Coherence
@@ -21,6 +23,8 @@ from mmgen_jax.evals.texts import Texts
 from mmgen_jax.evals.words import Words
 
 __all__ = [
+    "CLIP",
+    "CLIPScore",
     "Classifier",
     "Codes",
     "Coherence",

@@ -25,7 +25,7 @@ import numpy as np
 from jax import lax
 
 from mmgen_jax.data.builders.wheels import known, locate
-from mmgen_jax.evals.sampling import batches
+from mmgen_jax.evals.pretrained import Pretrained, Weights, framewise, require_pictures, stamp
 from mmgen_jax.evals.torch_file import read_arrays
 from mmgen_jax.types import Array, EvalData, Modality
 
@@ -34,8 +34,6 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 EPSILON = 1e-3
 # (blocks, side of the kernel, stride of the first, factor by which the blocks widen their input)
 STAGES = ((1, 3, 1, 1), (2, 3, 2, 6), (2, 5, 2, 6), (3, 3, 2, 6), (3, 5, 1, 6), (4, 5, 2, 6), (1, 3, 1, 6))
-
-Weights = Mapping[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,39 +50,16 @@ class EfficientNetLite:
         if self.side < 32:
             raise ValueError(f"EfficientNetLite: side must be at least 32, not {self.side}")
 
-    def fit(self, name: str, modality: Modality, data: EvalData, label: str) -> Photographed:
+    def fit(self, name: str, modality: Modality, data: EvalData, label: str) -> Pretrained:
         """Nothing is learned.
 
         Raises:
             ValueError: the modality is none of pictures or clips, of one channel or three.
             RuntimeError: the weights are not installed, or are not the known ones.
         """
-        shape = modality.shape
-        if len(shape) not in (3, 4) or shape[-1] not in (1, 3) or not np.issubdtype(modality.dtype, np.floating):
-            raise ValueError(
-                f"EfficientNetLite looks at pictures and clips of one channel or three, but {name!r} is {modality}"
-            )
-        return Photographed(load(), self.side)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Photographed:
-    """A judge with these weights, whose classes are those of ImageNet."""
-
-    weights: Weights
-    side: int
-
-    def features(self, x: np.ndarray) -> np.ndarray:
-        """x [N, *shape] in [0, 1] -> [N, 1280]."""
-        return self.outputs(x)["features"]
-
-    def classes(self, x: np.ndarray) -> np.ndarray:
-        """x [N, *shape] in [0, 1] -> the most probable class, int [N]."""
-        return self.outputs(x)["logits"].argmax(-1)
-
-    def outputs(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Features, and logits [N, 1000], which of a clip are the means over its frames."""
-        return batches(lambda _, rows: look(self.weights, x[rows], self.side), len(x))
+        require_pictures("EfficientNetLite", name, modality)
+        stamp(data, name, "EfficientNet-Lite0", "1", SHA256)
+        return Pretrained(load(), functools.partial(look, side=self.side))
 
 
 @functools.cache
@@ -124,9 +99,12 @@ def blocks() -> list[tuple[int, int, int]]:
 @functools.partial(jax.jit, static_argnames="side")
 def look(weights: Weights, x: Array, side: int) -> dict[str, Array]:
     """Features and logits of pictures [N, H, W, C] or clips [N, F, H, W, C], C = 1 or 3, values in [0, 1]."""
-    frames = x.reshape(-1, *x.shape[-3:])
-    frames = jax.image.resize(frames, (len(frames), side, side, x.shape[-1]), "cubic")
-    frames = jnp.broadcast_to((255 * frames - 127) / 128, (*frames.shape[:3], 3))
+    return framewise(functools.partial(picture, weights, side=side), x)
+
+
+def picture(weights: Weights, x: Array, side: int) -> dict[str, Array]:
+    """The same of pictures [N, H, W, 3]."""
+    frames = (255 * jax.image.resize(x, (len(x), side, side, 3), "cubic") - 127) / 128
     h = jnp.clip(convolved(weights, "stem", frames, 2), 0, 6)
     for i, (_, stride, widen) in enumerate(blocks()):
         wide = jnp.clip(convolved(weights, f"{i}/widen", h), 0, 6) if widen > 1 else h
@@ -134,8 +112,7 @@ def look(weights: Weights, x: Array, side: int) -> dict[str, Array]:
         narrow = convolved(weights, f"{i}/narrow", wide)
         h = h + narrow if narrow.shape == h.shape else narrow
     features = jnp.clip(convolved(weights, "last", h), 0, 6).mean((1, 2))
-    outputs = {"features": features, "logits": features @ weights["head/kernel"] + weights["head/bias"][None]}
-    return {name: y.reshape(len(x), -1, y.shape[-1]).mean(1) for name, y in outputs.items()}
+    return {"features": features, "logits": features @ weights["head/kernel"] + weights["head/bias"][None]}
 
 
 def convolved(weights: Weights, name: str, x: Array, stride: int = 1, groups: int = 1) -> Array:

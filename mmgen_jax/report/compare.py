@@ -22,7 +22,7 @@ from mmgen_jax.train.record import read_evaluation
 # What stands beside a value, under its name.
 BESIDE = ("low", "high", "floor", "real", "chance", "examples", "samples", "error")
 # Better where they are larger, or smaller: what their names begin with.
-HIGHER = "authentic bleu cas chrf coherence coverage exact facts knn latents precision probe recall".split()
+HIGHER = "authentic bleu cas chrf clip_score coherence coverage exact facts knn latents precision probe recall".split()
 LOWER = "bits cer frechet kernel kl length log_mel mind motion_gap nll reconstruction wer".split()
 
 

@@ -15,7 +15,8 @@ from mmgen_jax.train.log import finite
 def write_evaluation(workdir: Path, step: int, values: Mapping[str, float], experiment: Experiment) -> None:
     """Write the values of the state after `step` steps with their protocol: evaluators, data, judges, versions.
 
-    judges: of those that the run directory keeps, the modality, accuracy and hash of the weights.
+    judges: of those that the run directory keeps, the modality and the hash of the weights; of those that were trained
+        here the accuracy, of others what they are and in which version.
     """
     protocol = {
         "evaluators": json_tree(experiment.evaluators),
@@ -46,4 +47,4 @@ def read_evaluation(run: Path) -> dict[str, Any] | None:
 
 def _judge(path: Path) -> dict[str, Any]:
     description = json.loads(path.read_text())
-    return {name: description[name] for name in ("modality", "accuracy", "sha256")}
+    return {name: description[name] for name in ("modality", "accuracy", "version", "sha256") if name in description}
