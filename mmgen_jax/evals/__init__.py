@@ -12,6 +12,7 @@ from mmgen_jax.evals.latents import Latents
 from mmgen_jax.evals.likelihood import Likelihood
 from mmgen_jax.evals.lite import EfficientNetLite
 from mmgen_jax.evals.memorisation import Memorisation
+from mmgen_jax.evals.minilm import MiniLM
 from mmgen_jax.evals.modes import Modes
 from mmgen_jax.evals.reconstruction import Reconstruction
 from mmgen_jax.evals.retrieval import Retrieval
@@ -34,6 +35,7 @@ __all__ = [
     "Latents",
     "Likelihood",
     "Memorisation",
+    "MiniLM",
     "Modes",
     "RandomFeatures",
     "Pretext",

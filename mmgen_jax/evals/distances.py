@@ -46,7 +46,7 @@ class Distances:
     """Samples against the test split: "frechet/image", "frechet/image/floor", ".../low", ".../high".
 
     Where some modalities are given, of as many test examples, it is "frechet/text->image". Modalities of whole numbers
-    (texts, labels) have no such features and are left out.
+    (texts, labels) have no such features and are left out, unless they are named in `only` with an extractor for them.
 
     Attributes:
         names: which metrics, of `METRICS`.
@@ -54,8 +54,8 @@ class Distances:
         given: what the samples are made of; () for nothing.
         limit: the number of samples, and of test and training examples they are compared with.
         extractor: where features are from: judges trained here (`Classifier`), or networks as they were initialised
-            (`RandomFeatures`), which are blind to nothing in particular, or one trained on photographs
-            (`EfficientNetLite`).
+            (`RandomFeatures`), which are blind to nothing in particular, one trained on photographs
+            (`EfficientNetLite`) or on sentences (`MiniLM`), or one whose weights you have (`CLIP`).
         halves: how many are drawn for the interval; 0: no interval.
         only: the modalities to look at, where an extractor is not for all; (): all that are made of real values.
 
@@ -87,10 +87,10 @@ class Distances:
         some = choose(data.test, self.given, min(self.limit, len(data.train)))
         parts = {name: data.test.values[name][some] for name in self.given}
         made = generate(model, variables, fold_name(key, "distances"), parts, len(some))
-        wanted = [name for name in self.only or made if name in made and name not in parts]
-        real = [name for name in wanted if np.issubdtype(model.modalities[name].dtype, np.floating)]
+        real = [name for name in made if np.issubdtype(model.modalities[name].dtype, np.floating)]
+        wanted = [name for name in self.only or real if name in made and name not in parts]
         values = {}
-        for name in track(real, "distances"):
+        for name in track(wanted, "distances"):
             judge = self.extractor.fit(name, model.modalities[name], data, self.label)
             test, train = (
                 judge.features(split.values[name][choose(split, (name,), len(some))])

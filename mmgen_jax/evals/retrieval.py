@@ -31,12 +31,14 @@ class Retrieval:
             the experiment.
         limit: at most so many test examples; recall falls with their number, so compare the same one.
         extractor: where features are from, as in `Distances`.
+        only: the modalities that are retrieved, where an extractor is not for all; (): all.
     """
 
     ks: tuple[int, ...] = (1, 5)
     label: str = "label"
     limit: int = 1000
     extractor: Extractor = Classifier()
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.ks or min(self.ks) < 1:
@@ -45,7 +47,10 @@ class Retrieval:
             raise ValueError(f"Retrieval: limit must be at least 1, not {self.limit}")
 
     def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
-        targets = [name for name in model.modalities if name != self.label]
+        """Raises ValueError if one of `only` is no modality of the model."""
+        if strange := [name for name in self.only if name not in model.modalities]:
+            raise ValueError(f"Retrieval: only has {strange}, but the modalities are {list(model.modalities)}")
+        targets = [name for name in self.only or model.modalities if name != self.label]
         judges: dict[str, Judge] = {}
         values = {}
         for given, name, made, true in answers(

@@ -174,6 +174,7 @@ def coherence(contents: Contents) -> str:
             [f"<td>{percent(judge['accuracy'])}</td><td><code>{html.escape(judge['sha256'][:12])}</code></td>"],
         )
         for judge in contents.judges
+        if "accuracy" in judge  # others were not trained here
     ]
     judges = table(["trained judge", "accuracy on real examples", "hash of its weights"], accuracy, "numbers")
     return section("Coherence", "".join(cards) + (card(judges) if accuracy else ""), text)
