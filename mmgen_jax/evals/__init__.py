@@ -8,6 +8,7 @@ from mmgen_jax.evals.coherence import Coherence
 from mmgen_jax.evals.distances import Distances
 from mmgen_jax.evals.facts import Facts
 from mmgen_jax.evals.features import Classifier, RandomFeatures
+from mmgen_jax.evals.inception import Inception
 from mmgen_jax.evals.latents import Latents
 from mmgen_jax.evals.likelihood import Likelihood
 from mmgen_jax.evals.lite import EfficientNetLite
@@ -32,6 +33,7 @@ __all__ = [
     "Distances",
     "EfficientNetLite",
     "Facts",
+    "Inception",
     "Latents",
     "Likelihood",
     "Memorisation",
