@@ -20,8 +20,10 @@ from mmgen_jax.evals.retrieval import Retrieval
 from mmgen_jax.evals.rotations import Pretext, Rotations
 from mmgen_jax.evals.smoothness import Smoothness
 from mmgen_jax.evals.sounds import Sounds
+from mmgen_jax.evals.speech import SpeechEmbedding
 from mmgen_jax.evals.teaching import Teaching
 from mmgen_jax.evals.texts import Texts
+from mmgen_jax.evals.vggish import VGGish
 from mmgen_jax.evals.words import Words
 
 __all__ = [
@@ -47,7 +49,9 @@ __all__ = [
     "Clips",
     "Retrieval",
     "Sounds",
+    "SpeechEmbedding",
     "Texts",
     "Teaching",
+    "VGGish",
     "Words",
 ]

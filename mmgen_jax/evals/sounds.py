@@ -24,7 +24,24 @@ from mmgen_jax.types import EvalData, Key, Model, Variables
 class Audible(Protocol):
     """A modality of sounds: an optional capability, asked for by `isinstance`."""
 
+    rate: int  # samples per second
+
+    def decode(self, x: np.ndarray) -> np.ndarray: ...  # [*shape] -> the waveform [samples] in [-1, 1]
     def log_mel(self, x: np.ndarray) -> np.ndarray: ...  # [*shape] -> [frames, mels], natural logarithm
+
+
+def heard(modality: Audible, x: np.ndarray, rate: int) -> np.ndarray:
+    """Examples [N, *shape] as waveforms at `rate` samples per second, float32 [N, samples]."""
+    from scipy.signal import resample_poly  # takes half a second to import
+
+    waves = np.stack([modality.decode(one) for one in x])
+    return waves if modality.rate == rate else resample_poly(waves, rate, modality.rate, axis=1).astype(np.float32)
+
+
+def require_sounds(owner: str, name: str, modality: object) -> None:
+    """Raises ValueError unless a modality is one of sounds."""
+    if not isinstance(modality, Audible):
+        raise ValueError(f"{owner} listens to sounds, but {name!r} is {modality}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib.metadata
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ TRAIN_PER_CLASS = 400
 
 
 def locate(owner: str, package: str, file: str) -> Path:
-    """Where `file` of an installed package is; `package` may ask for a version ("mlxtend>=0.23").
+    """Where `file` of an installed package is; `package` may ask for a version ("mlxtend>=0.23", "a==1").
 
     Raises:
         RuntimeError: in the name of `owner`: the package is not installed, or does not hold the file.
     """
-    name = package.partition(">")[0]
+    name = re.split("[=>]", package)[0]
     try:
         files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError:
