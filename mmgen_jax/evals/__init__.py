@@ -23,6 +23,7 @@ from mmgen_jax.evals.sounds import Sounds
 from mmgen_jax.evals.speech import SpeechEmbedding
 from mmgen_jax.evals.teaching import Teaching
 from mmgen_jax.evals.texts import Texts
+from mmgen_jax.evals.transcripts import Transcripts
 from mmgen_jax.evals.vggish import VGGish
 from mmgen_jax.evals.words import Words
 
@@ -52,6 +53,7 @@ __all__ = [
     "SpeechEmbedding",
     "Texts",
     "Teaching",
+    "Transcripts",
     "VGGish",
     "Words",
 ]

@@ -62,7 +62,8 @@ class Texts:
             raise ValueError(f"Texts needs a modality of texts, but the model has {list(model.modalities)}")
         key, values = fold_name(key, "texts"), {}
         for given, name, made, true in answers(model, variables, data.test, key, self.limit, modalities):
-            values |= self._of(f"{given}->{name}", *(read(modalities[name], x) for x in (made, true)))
+            said, right = (read(modalities[name], x) for x in (made, true))
+            values |= compared(self.names, self.halves, f"{given}->{name}", said, right)
         samples = generate(model, variables, key, {}, min(self.limit, len(data.test)))
         for name, modality in modalities.items():
             real = data.test.values[name][choose(data.test, (name,), self.limit)]
@@ -74,17 +75,18 @@ class Texts:
             values[f"distinct/{name}/real"] = text.distinct(true)
         return values
 
-    def _of(self, name: str, made: np.ndarray, true: np.ndarray) -> dict[str, float]:
-        """The values of texts [n] against those that they should be."""
-        values = {}
-        for metric in self.names:
-            function, key = METRICS[metric], f"{metric}/{name}"
-            values[key] = value = function(made, true)
-            if self.halves:  # the same rows of both
-                rows, of = np.arange(len(made)), lambda rows, _, f=function: f(made[rows], true[rows])
-                spread = Z * spread_of_halves(of, rows, rows, self.halves, seed=0)
-                values |= {f"{key}/low": value - spread, f"{key}/high": value + spread}
-        return values
+
+def compared(names: Sequence[str], halves: int, what: str, made: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """ "bleu/WHAT" and so on of texts [n] against those that they should be, with intervals from so many halves."""
+    values = {}
+    for metric in names:
+        function, key = METRICS[metric], f"{metric}/{what}"
+        values[key] = value = function(made, true)
+        if halves:  # the same rows of both
+            rows, of = np.arange(len(made)), lambda rows, _, f=function: f(made[rows], true[rows])
+            spread = Z * spread_of_halves(of, rows, rows, halves, seed=0)
+            values |= {f"{key}/low": value - spread, f"{key}/high": value + spread}
+    return values
 
 
 def written(modality: Modality) -> bool:
