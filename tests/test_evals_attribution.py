@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from flax.core import FrozenDict
 
-from mmgen_jax.evals.attribution import difference, integrated_gradients, leave_one_out
-from mmgen_jax.modalities import Label, Vector
-from mmgen_jax.types import Batch
+from mmgen_jax.evals.attribution import difference, evidence, integrated_gradients, leave_one_out
+from mmgen_jax.modalities import Label, Normal, Vector
+from mmgen_jax.types import Batch, Estimate
+from mmgen_jax.vae import VAE
 
 KEY = jax.random.key(0)
 
@@ -74,3 +75,42 @@ def test_integrated_gradients_share_out_the_difference():
     np.testing.assert_allclose(found.sum(-1), curved(x) - curved(b), atol=1e-4)
     with pytest.raises(ValueError, match="steps is 0, but must be at least 1"):
         integrated_gradients(curved, x, b, steps=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression:
+    """c ~ N(3 a + b + d, 1)."""
+
+    modalities: FrozenDict = Sum.modalities
+
+    def log_likelihood(self, variables, batch, key, of, draws=None):
+        a, b, d = (jnp.where(batch.present[name], batch.values[name].reshape(-1), 0) for name in "abd")
+        error = batch.values["c"][:, 0] - (3 * a + b + d)
+        return Estimate(-0.5 * error**2, jnp.zeros(len(batch)))
+
+
+def test_the_evidence_is_the_change_of_the_likelihood():
+    """By the closed form of a quadratic: every share is the slope half-way times the change."""
+    batch = examples()
+    batch.values["a"][0] = np.nan
+    batch = Batch(batch.values, {**batch.present, "a": np.arange(50) > 0})
+    found = evidence(Regression(), {}, batch, KEY, "c", steps=1)
+    assert set(found) == {"a", "b"}
+    a, b, c = (np.asarray(batch.masked().values[name])[:, 0] for name in "abc")
+    mean = {"a": a[1:].mean(), "b": b.mean()}
+    half_way = c - (3 * (a + mean["a"]) / 2 * (np.arange(50) > 0) + (b + mean["b"]) / 2)
+    np.testing.assert_allclose(found["b"][:, 0], half_way * (b - mean["b"]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["a"][1:, 0], 3 * half_way[1:] * (a[1:] - mean["a"]), rtol=1e-4, atol=1e-5)
+    assert found["a"][0, 0] == 0  # it is not there
+
+
+def test_the_evidence_of_a_vae_sums_to_its_likelihood():
+    parts = {"x": Vector(2, likelihood=Normal(1.0), features=4), "l": Label(3)}
+    model = VAE(modalities=parts, latent=1)
+    values = {"x": np.random.default_rng(0).random((4, 2), np.float32), "l": np.arange(4) % 3}
+    batch = Batch(values, dict.fromkeys(parts, np.ones(4, bool)))
+    variables = {"params": jax.jit(model.init)(KEY)[0]}
+    found = jax.jit(lambda batch: evidence(model, variables, batch, KEY, "l", steps=20, draws=20))(batch)
+    middle = {"x": np.tile(values["x"].mean(0), (4, 1)), "l": values["l"]}
+    ends = [model.log_likelihood(variables, Batch(v, batch.present), KEY, ("l",), 20).value for v in (values, middle)]
+    np.testing.assert_allclose(found["x"].sum(1), ends[0] - ends[1], rtol=0.02, atol=1e-4)

@@ -9,19 +9,21 @@ out, and 1 where leaving it out is as good as giving nothing. Modalities that sa
 their numbers are small, though together they say everything.
 
 (2), of Sundararajan et al. 2017 (arXiv:1703.01365), shares f(x) - f(b) out among the values of an input x: the sum of g
-is that difference, up to the steps.
+is that difference, up to the steps. With f = log p(y_m | x), of a model that has a likelihood, it says which values of
+what is given speak for y_m (g > 0) or against it, and summed over a modality how much that modality does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.evals.sampling import draw
-from mmgen_jax.types import Array, Batch, Key, Model, Variables
+from mmgen_jax.types import Array, Batch, Key, Likely, Model, Variables
 
 
 def leave_one_out(model: Model, variables: Variables, batch: Batch, key: Key) -> dict[tuple[str, str], float]:
@@ -55,17 +57,41 @@ def difference(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.sqrt(np.mean((x.astype(np.float64) - y) ** 2)))
 
 
-def integrated_gradients(function: Callable[[Array], Array], x: Array, baseline: Array, steps: int = 32) -> Array:
-    """Equation (2), [B, *shape], of inputs x and baselines of that shape and a function of them, [B, *shape] -> [B].
+def evidence(
+    model: Likely, variables: Variables, batch: Batch, key: Key, of: str, *, steps: int = 16, draws: int | None = None
+) -> dict[str, Array]:
+    """Equation (2) of log p(of | all others) by the real values that are given, {name: [B, *shape]} in nats.
 
-    An output may depend on its own example only. Raises ValueError if there is no step.
+    The baseline is the mean over the batch, of examples that have a modality. What an example lacks, and what is made
+    of symbols, has no share; symbols are given all along the way.
+    """
+    batch = batch.only(model.modalities).masked()
+    x = {name: x for name, x in batch.values.items() if name != of and jnp.issubdtype(x.dtype, jnp.floating)}
+
+    def mean(name: str) -> Array:
+        total, count = x[name].sum(0, keepdims=True), jnp.sum(batch.present[name])
+        return jnp.broadcast_to(total / jnp.maximum(count, 1), x[name].shape)
+
+    def log_p(given: dict[str, Array]) -> Array:
+        whole = Batch({**batch.values, **given}, batch.present)
+        return model.log_likelihood(variables, whole, key, (of,), draws).value
+
+    return integrated_gradients(log_p, x, {name: mean(name) for name in x}, steps)
+
+
+def integrated_gradients(function: Callable[[Any], Array], x: Any, baseline: Any, steps: int = 32) -> Any:
+    """Equation (2), [B, *shape], of inputs x and baselines of that shape and a function of them -> [B].
+
+    x may be a tree of arrays, such as a dict of modalities; so is the answer. An output may depend on its own example
+    only. Raises ValueError if there is no step.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}, but must be at least 1")
     slope = jax.grad(lambda x: function(x).sum())
 
-    def add(total: Array, share: Array) -> tuple[Array, None]:
-        return total + slope(baseline + share * (x - baseline)), None
+    def add(total: Any, share: Array) -> tuple[Any, None]:
+        on_the_way = jax.tree.map(lambda b, x: b + share * (x - b), baseline, x)
+        return jax.tree.map(jnp.add, total, slope(on_the_way)), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros_like(x), (jnp.arange(steps) + 0.5) / steps)
-    return (x - baseline) * total / steps
+    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, x), (jnp.arange(steps) + 0.5) / steps)
+    return jax.tree.map(lambda b, x, total: (x - b) * total / steps, baseline, x, total)

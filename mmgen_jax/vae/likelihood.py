@@ -69,9 +69,14 @@ def _estimate(model: JointModel, params: Params, batch: Batch, key: Key, samples
     def one(k: Array) -> Array:
         return log_weight(jax.random.fold_in(draws, k), (k + offset) / samples)
 
-    weights = jax.lax.map(one, jnp.arange(samples), batch_size=chunk)  # [K, B]
     something = jnp.stack([batch.present[name] for name in model.makes]).any(0)
-    return estimate(jnp.where(something[None], weights, 0))  # of nothing the probability is one
+
+    def all_draws() -> Estimate:
+        weights = jax.lax.map(one, jnp.arange(samples), batch_size=chunk)  # [K, B]
+        return estimate(jnp.where(something[None], weights, 0))  # of nothing the probability is one
+
+    certain = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(all_draws))
+    return jax.lax.cond(something.any(), all_draws, lambda: certain)  # a marginal asks for nothing besides
 
 
 def estimate(log_weights: Array) -> Estimate:
