@@ -14,6 +14,7 @@ import pytest
 import mmgen_jax
 from mmgen_jax.config import Experiment, claim, from_json, load_experiment, to_json
 from mmgen_jax.data import Digits
+from mmgen_jax.evals import Clips, Codes
 from mmgen_jax.modalities import Bernoulli, Image, Label, Laplace, Text, Vector
 from mmgen_jax.nn.mlp import MLP
 from mmgen_jax.train.mesh import Mesh
@@ -44,6 +45,8 @@ def an_experiment(**changes):
         ({"data": None}, r"data must have a method source\(\), which None has not"),
         ({"evaluators": [len]}, "evaluators must be a tuple"),
         ({"evaluators": (3,)}, "evaluators must be a tuple"),
+        ({"evaluators": (Codes(),)}, r"Codes needs a model with a method to_tokens\(\), which VAE has not"),
+        ({"evaluators": (Clips(),)}, "Clips needs a modality of clips, but the model has"),
         ({"best": "fid"}, "best is 'fid', but there are no evaluators"),
         ({"labels": {"class": Label(3), "name": Text(5)}}, r"labels name \['class'\], which the model has"),
     ],

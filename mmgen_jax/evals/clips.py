@@ -38,11 +38,15 @@ class Clips:
         if self.limit < 1:
             raise ValueError(f"Clips: limit must be at least 1, not {self.limit}")
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+    def check(self, model: Model) -> None:
         """Raises ValueError if the model has no modality of clips of two frames or more."""
-        names = [name for name, modality in model.modalities.items() if moves(modality)]
-        if not names:
+        if not any(map(moves, model.modalities.values())):
             raise ValueError(f"Clips needs a modality of clips, but the model has {list(model.modalities)}")
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`."""
+        self.check(model)
+        names = [name for name, modality in model.modalities.items() if moves(modality)]
         made = generate(model, variables, fold_name(key, "clips"), {}, min(self.limit, len(data.test)))
         values = {"motion/samples": float(len(made[names[0]]))}
         for name in track(names, "clips"):

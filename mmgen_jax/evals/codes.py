@@ -20,10 +20,14 @@ class Codes:
 
     limit: int = 1000
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+    def check(self, model: Model) -> None:
         """Raises ValueError if the model makes no symbols of its modalities."""
         if not callable(getattr(model, "to_tokens", None)):
             raise ValueError(f"Codes needs a model with a method to_tokens(), which {type(model).__name__} has not")
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`."""
+        self.check(model)
         to_tokens, values = jax.jit(model.to_tokens, static_argnums=1), {}
         for name in model.modalities:
             x = data.test.values[name][data.test.present[name]][: self.limit]

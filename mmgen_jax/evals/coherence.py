@@ -61,13 +61,17 @@ class Coherence:
         if self.limit < 1:
             raise ValueError(f"Coherence: limit must be at least 1, not {self.limit}")
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
-        """Raises ValueError if one of `judges` is no modality of the model, or `label` is not in the data either."""
+    def check(self, model: Model) -> None:
+        """Raises ValueError if one of `judges` is no modality of the model, or no prior can be fitted to its codes."""
         if self.priors and not hasattr(model, "fit_prior"):
             raise ValueError(f"Coherence: priors cannot be fitted to the codes of a {type(model).__name__}")
         for name in self.judges:
             if name not in model.modalities:
                 raise ValueError(f"Coherence: {name!r} is no modality of the model, which has {list(model.modalities)}")
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`, or if `label` is not in the data."""
+        self.check(model)
         if self.label not in data.test.present:
             raise ValueError(
                 f"Coherence: {self.label!r} is no modality of the model and no label of the experiment, "

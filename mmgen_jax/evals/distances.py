@@ -79,11 +79,15 @@ class Distances:
         if self.halves < 0 or self.halves == 1:
             raise ValueError(f"Distances: halves must be 0 or at least 2, not {self.halves}")
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+    def check(self, model: Model) -> None:
         """Raises ValueError if one of `given` or `only` is no modality of the model."""
         for field in ("given", "only"):
             if strange := [name for name in getattr(self, field) if name not in model.modalities]:
                 raise ValueError(f"Distances: {field} has {strange}, but the modalities are {list(model.modalities)}")
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`."""
+        self.check(model)
         some = choose(data.test, self.given, min(self.limit, len(data.train)))
         parts = {name: data.test.values[name][some] for name in self.given}
         made = generate(model, variables, fold_name(key, "distances"), parts, len(some))

@@ -44,14 +44,18 @@ class Facts:
     video: str = "video"
     limit: int = 1000
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+    def check(self, model: Model) -> None:
         """Raises ValueError if the model has fewer than two of the modalities."""
         readers = self._readers(model.modalities)
         if len(readers) < 2:
             raise ValueError(
                 f"Facts compares {self.text}, {self.image} and {self.video}, of which the model has {list(readers)}"
             )
-        values: dict[str, float] = {}
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`."""
+        self.check(model)
+        readers, values = self._readers(model.modalities), {}
         for given in track(list(readers), "facts"):
             rows = choose(data.test, (given,), self.limit)
             x = {given: data.test.values[given][rows]}

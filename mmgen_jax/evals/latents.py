@@ -72,10 +72,14 @@ class Latents:
             if (value := getattr(self, field)) is not None and value < 1:
                 raise ValueError(f"Latents: {field} must be at least 1, not {value}")
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
-        """Raises ValueError if the model has no codes or no modality but the label, or the data no label."""
+    def check(self, model: Model) -> None:
+        """Raises ValueError if the model has no codes."""
         if not isinstance(model, Coded):
             raise ValueError(f"Latents needs a model with a method codes(), which {type(model).__name__} has not")
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`, or if the model has no modality but the label, or the data no label."""
+        self.check(model)
         names = tuple(name for name in model.modalities if name != self.label)
         if self.label not in data.test.present or not names:
             raise ValueError(

@@ -49,10 +49,14 @@ class Modes:
             if getattr(self, field) < least:
                 raise ValueError(f"Modes: {field} must be at least {least}, not {getattr(self, field)}")
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
-        """Raises ValueError if the model has no such modality, or the data no such label."""
+    def check(self, model: Model) -> None:
+        """Raises ValueError if the model has no such modality."""
         if self.name not in model.modalities:
             raise ValueError(f"Modes: {self.name!r} is no modality of the model, which has {list(model.modalities)}")
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`, or if the data has no such label."""
+        self.check(model)
         if self.label not in data.test.present:
             raise ValueError(f"Modes: {self.label!r} is not in the data, which has {list(data.test.present)}")
         train, test = (

@@ -24,12 +24,16 @@ class Reconstruction:
 
     limit: int = 1000
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+    def check(self, model: Model) -> None:
         """Raises ValueError if the model has no method `reconstruct`."""
         if not callable(getattr(model, "reconstruct", None)):
             raise ValueError(
                 f"Reconstruction needs a model with a method reconstruct(), which {type(model).__name__} has not"
             )
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`."""
+        self.check(model)
         rows = np.random.default_rng(0).permutation(len(data.test))[: self.limit]
         test = data.test.only(model.modalities).take(rows)
         reconstruct = jax.jit(model.reconstruct)

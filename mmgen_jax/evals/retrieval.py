@@ -46,10 +46,14 @@ class Retrieval:
         if self.limit < 1:
             raise ValueError(f"Retrieval: limit must be at least 1, not {self.limit}")
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+    def check(self, model: Model) -> None:
         """Raises ValueError if one of `only` is no modality of the model."""
         if strange := [name for name in self.only if name not in model.modalities]:
             raise ValueError(f"Retrieval: only has {strange}, but the modalities are {list(model.modalities)}")
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`."""
+        self.check(model)
         targets = [name for name in self.only or model.modalities if name != self.label]
         judges: dict[str, Judge] = {}
         values = {}

@@ -50,10 +50,14 @@ class Smoothness:
         if not self.step > 0:
             raise ValueError(f"Smoothness: step must be above 0, not {self.step}")
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+    def check(self, model: Model) -> None:
         """Raises ValueError if the model has no ways between codes."""
         if not isinstance(model, Walkable):
             raise ValueError(f"Smoothness needs a model with a method between(), which {type(model).__name__} has not")
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`."""
+        self.check(model)
         shares, key = np.random.default_rng(0).uniform(size=self.ways), fold_name(key, "smoothness")
         real = [name for name, m in model.modalities.items() if np.issubdtype(m.dtype, np.floating)]
         values: dict[str, float] = {"length/samples": float(self.ways)}

@@ -30,6 +30,11 @@ class Audible(Protocol):
     def log_mel(self, x: np.ndarray) -> np.ndarray: ...  # [*shape] -> [frames, mels], natural logarithm
 
 
+def sounds(model: Model) -> list[str]:
+    """The modalities of sounds."""
+    return [name for name, modality in model.modalities.items() if isinstance(modality, Audible)]
+
+
 def heard(modality: Audible, x: np.ndarray, rate: int) -> np.ndarray:
     """Examples [N, *shape] as waveforms at `rate` samples per second, float32 [N, samples]."""
     from scipy.signal import resample_poly  # takes half a second to import
@@ -60,15 +65,19 @@ class Sounds:
         if self.limit < 1:
             raise ValueError(f"Sounds: limit must be at least 1, not {self.limit}")
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+    def check(self, model: Model) -> None:
         """Raises ValueError if the model has no modality of sounds."""
-        names = [name for name, modality in model.modalities.items() if isinstance(modality, Audible)]
-        if not names:
+        if not sounds(model):
             raise ValueError(f"Sounds needs a modality of sounds, but the model has {list(model.modalities)}")
 
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`."""
+        self.check(model)
+        names = sounds(model)
+
         def distance(name: str, made: np.ndarray, true: np.ndarray) -> np.ndarray:
-            heard = (np.stack([model.modalities[name].log_mel(x) for x in xs]) for xs in (made, true))
-            return metrics.log_mel_distance(*heard)
+            mels = (np.stack([model.modalities[name].log_mel(x) for x in xs]) for xs in (made, true))
+            return metrics.log_mel_distance(*mels)
 
         values = {}
         for given, name, made, true in answers(

@@ -38,12 +38,16 @@ class Teaching:
         if self.limit < 1:
             raise ValueError(f"Teaching: limit must be at least 1, not {self.limit}")
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+    def check(self, model: Model) -> None:
         """Raises ValueError if the label is no modality of the model."""
         if self.label not in model.modalities:
             raise ValueError(
                 f"Teaching: {self.label!r} is no modality of the model, which has {list(model.modalities)}"
             )
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`."""
+        self.check(model)
         classes = data.train.values[self.label][choose(data.train, (self.label,), self.limit)]
         made = generate(model, variables, fold_name(key, "teaching"), {self.label: classes}, len(classes))
         values = {}

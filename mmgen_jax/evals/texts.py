@@ -55,11 +55,15 @@ class Texts:
         if self.halves < 0 or self.halves == 1:
             raise ValueError(f"Texts: halves must be 0 or at least 2, not {self.halves}")
 
-    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
-        """Raises ValueError if the model has no texts, or what the metrics need is not installed."""
-        modalities = {name: m for name, m in model.modalities.items() if written(m)}
-        if not modalities:
+    def check(self, model: Model) -> None:
+        """Raises ValueError if the model has no texts."""
+        if not any(map(written, model.modalities.values())):
             raise ValueError(f"Texts needs a modality of texts, but the model has {list(model.modalities)}")
+
+    def __call__(self, model: Model, variables: Variables, data: EvalData, key: Key) -> dict[str, float]:
+        """Raises ValueError as `check`, or if what the metrics need is not installed."""
+        self.check(model)
+        modalities = {name: m for name, m in model.modalities.items() if written(m)}
         key, values = fold_name(key, "texts"), {}
         for given, name, made, true in answers(model, variables, data.test, key, self.limit, modalities):
             said, right = (read(modalities[name], x) for x in (made, true))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mmgen_jax.evals.sampling import choose, generate
-from mmgen_jax.evals.sounds import Audible, heard
+from mmgen_jax.evals.sounds import heard, sounds
 from mmgen_jax.evals.texts import compared, read
 from mmgen_jax.progress import track
 from mmgen_jax.rng import fold_name
@@ -81,11 +81,6 @@ class Transcripts:
         """What is heard in sounds [N, *shape], [N]."""
         modality = model.modalities[name]
         return plain(self.recogniser(heard(modality, x, modality.rate), modality.rate))
-
-
-def sounds(model: Model) -> list[str]:
-    """The modalities of sounds."""
-    return [name for name, modality in model.modalities.items() if isinstance(modality, Audible)]
 
 
 def plain(texts: Sequence[str]) -> np.ndarray:
