@@ -45,6 +45,17 @@ def test_half_precision_is_made_whole(name):
     np.testing.assert_allclose(values, LOSSES[name](a.astype(jnp.float32), b.astype(jnp.float32)), rtol=1e-6)
 
 
+def test_what_is_not_there_is_not_told_from():
+    a, b = jax.random.normal(KEY, (2, 6, 3))
+    there = jnp.array([True, False, True, True, False, True])
+    values, pull = jax.vjp(lambda a, b: contrastive.info_nce(a, b, there=there), a, b)
+    np.testing.assert_allclose(values[there], contrastive.info_nce(a[there], b[there]), rtol=1e-5)
+    for gradient in pull(there.astype(jnp.float32)):
+        assert not gradient[~there].any() and np.all(gradient[there] != 0)
+    none = jax.vjp(lambda a: contrastive.info_nce(a, b, there=jnp.zeros(6, bool)), a)
+    assert np.isfinite(none[0]).all() and np.isfinite(none[1](jnp.zeros(6))[0]).all()
+
+
 @pytest.mark.parametrize("name", ["one_way", "siglip"])  # of which the others are made
 def test_devices_by_themselves_see_all_negatives(name):
     """Under shard_map values and gradients are those of the whole batch, rows over two axes of the mesh."""

@@ -10,8 +10,10 @@ one it was made after; the other b_j of the batch are what they are told from. W
 
 (1) van den Oord et al. 2018, arXiv:1807.03748. (2) with t = 10 is that of XMC-GAN (Zhang et al. 2021,
 arXiv:2101.04702), by which real examples teach the critic and made ones the generator: sentence and picture, made and
-real picture. (3) Radford et al. 2021, arXiv:2103.00020. (4) Zhai et al. 2023, arXiv:2303.15343: s and c are learned
-too. All are losses [B] of embeddings [B, D] of any length; under `jax.shard_map` the b_j are those of all devices.
+real picture (`cooperation.py`). (3) Radford et al. 2021, arXiv:2103.00020. (4) Zhai et al. 2023, arXiv:2303.15343: s
+and c are learned too. All are losses [B] of embeddings [B, D] of any length; under `jax.shard_map` the b_j are those of
+all devices. In (1) and (2) j may be kept to examples that are `there`, bool [B]; losses of others then mean nothing,
+but are finite.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from mmgen_jax.train.step import device_axes
 from mmgen_jax.types import Array
 
 SHORTEST = 1e-12  # an embedding that is shorter counts as this long, and so is like nothing
+FAR = -1e9  # instead of the likeness of what is not there
 
 
 def cosines(a: Array, b: Array) -> Array:
@@ -31,15 +34,16 @@ def cosines(a: Array, b: Array) -> Array:
     return _unit(a) @ _unit(b).T
 
 
-def one_way(a: Array, b: Array, scale: Array | float = 10.0) -> Array:
-    """Equation (1), [B]: which of all b belongs to each a."""
+def one_way(a: Array, b: Array, scale: Array | float = 10.0, there: Array | None = None) -> Array:
+    """Equation (1), [B]: which of all b, or of those `there`, belongs to each a."""
     alike = scale * cosines(a, _of_all_devices(b))
-    return jax.nn.logsumexp(alike, axis=1) - _own(alike)
+    others = alike if there is None else jnp.where(_of_all_devices(there)[None], alike, FAR)
+    return jax.nn.logsumexp(others, axis=1) - _own(alike)
 
 
-def info_nce(a: Array, b: Array, scale: Array | float = 10.0) -> Array:
+def info_nce(a: Array, b: Array, scale: Array | float = 10.0, there: Array | None = None) -> Array:
     """Equation (2), [B]."""
-    return one_way(a, b, scale) + one_way(b, a, scale)
+    return one_way(a, b, scale, there) + one_way(b, a, scale, there)
 
 
 def clip(a: Array, b: Array, log_scale: Array | float) -> Array:

@@ -5,10 +5,11 @@
     D   = MLP [f_1; ...; f_M; present]                        and do the parts belong together?                (3)
         + sum_{m < n} <P_m f_m, P_n f_n> / sqrt(width)        if asked for                                     (4)
     p(x_n | x_m) = softmax(A_mn lrelu(f_m))                   for every label n != m, if asked for             (5)
+    e_m = Q_m lrelu(f_m)                                      what is compared by contrast, if asked for       (6)
 
 With a single modality (2) is all there is. (4) is the projection of Miyato and Koyama 2018 (arXiv:1802.05637), in which
 one of two parts is a class: by it alike features mean that parts belong together, of which an MLP knows nothing. (5) is
-the auxiliary classifier of Odena et al. 2017 (arXiv:1610.09585).
+the auxiliary classifier of Odena et al. 2017 (arXiv:1610.09585). What (5) and (6) are for is in `cooperation.py`.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ JOINT = "joint"  # the name of D of (3) among the critics
 
 
 class JointCritic(nn.Module):
-    """Equations (1) to (5). Attributes as of `JointGenerator`, and of `GAN`; examples are relaxed (`relaxed.py`)."""
+    """Equations (1) to (6). Attributes as of `JointGenerator`, and of `GAN`; examples are relaxed (`relaxed.py`)."""
 
     modalities: Mapping[str, Modality]
     architectures: Mapping[str, Architecture]
     width: int
     projection: bool = False
     auxiliary: bool = False
+    contrastive: bool = False
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
@@ -51,10 +53,11 @@ class JointCritic(nn.Module):
             self.value = nn.Dense(1, dtype=self.dtype)
             if self.projection:
                 self.projections = {name: nn.Dense(self.width, use_bias=False, dtype=self.dtype) for name in names}
-
         if self.auxiliary:
             counts = {name: sum(self.others(name).values()) for name in names}
             self.classifiers = {name: nn.Dense(count, dtype=self.dtype) for name, count in counts.items() if count}
+        if self.contrastive:
+            self.compared = {name: nn.Dense(self.width, dtype=self.dtype) for name in names}
 
     def others(self, name: str) -> dict[str, int]:
         """The labels other than a modality, each with the number of its classes."""
@@ -69,6 +72,10 @@ class JointCritic(nn.Module):
                 ends = list(itertools.accumulate(others.values()))[:-1]
                 found[name] = dict(zip(others, jnp.split(logits, ends, axis=-1), strict=True))
         return found
+
+    def embeddings(self, features: Mapping[str, Array]) -> dict[str, Array]:
+        """Equation (6), [B, width] each."""
+        return {name: precise(self.compared[name](nn.leaky_relu(f, 0.2))) for name, f in features.items()}
 
     def features(self, x: Mapping[str, Array]) -> dict[str, Array]:
         """Equation (1), were all present: [B, *relaxed_shape] -> [B, width] each."""
@@ -101,8 +108,9 @@ class JointCritic(nn.Module):
     def __call__(self, x: Mapping[str, Array], present: Mapping[str, Array]) -> dict[str, Array]:
         """`judge` of the features of x. All look at the same features, which cost far more than what follows."""
         features = self.features(x)
-        if self.auxiliary and self.is_initializing():
-            self.classes(features)  # which is asked for by itself
+        if self.is_initializing():  # what is asked for by itself
+            for method in (self.classes,) * self.auxiliary + (self.embeddings,) * self.contrastive:
+                method(features)
         return self.judge(features, present)
 
 

@@ -10,8 +10,7 @@ c runs over the critics of single modalities and D, that of all together; mean_c
 that this critic can judge: a part that is present and was made. x' are mismatched examples: real parts, some of which
 are another's, so that D has to ask whether parts belong together (as in Reed et al. 2016, arXiv:1605.05396).
 
-With auxiliary classifiers, (5) of `critic.py`, both players also minimise w sum_mn mean [ -log p(x_n | x_m) ]: the
-critics of real examples, so that they know classes, and the generator of made ones, so that it shows them.
+What both players want besides, such as that parts show classes, is in `cooperation.py`.
 
 Each player's gradient is by its own parameters alone. Both move through one optax transformation, `moved`.
 """
@@ -28,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mmgen_jax.gan import spectral
+from mmgen_jax.gan import cooperation, spectral
 from mmgen_jax.gan.critic import JOINT
 from mmgen_jax.gan.losses import mean_of
 from mmgen_jax.gan.penalties import taken
@@ -115,9 +114,8 @@ def critics_loss(
         stats = {**stats, "ada": model.ada.after(stats["ada"], jax.lax.stop_gradient(whole), global_size(whole))}
     total = sum((model.weight(n) * mean_of(play.judged(n))(term) for n, term in terms.items()), jnp.zeros(()))
     metrics = {f"margin/{n}": mean_of(play.judged(n))(real[n] - fake[n]) for n in real}
-    if model.auxiliary:
-        metrics |= {"classes": unknown(model, weights, features, x, play.present, play.present)}
-        total = total + model.auxiliary * metrics["classes"]
+    more, told = cooperation.of_critics(model, weights, play, features)
+    total, metrics = total + more, metrics | told
     if JOINT in real and model.mismatch:
         wrong = mismatched(features, play.present, fold_name(key, "mismatch"))
         worse = model.judge(weights, "joint")(wrong, play.present)
@@ -143,35 +141,16 @@ def after(lecam: LeCam, moments: dict[str, Moments], play: Round, real: Relaxed,
 
 def generator_loss(model: GAN, weights: Params, play: Round, key: Key | None = None) -> tuple[Array, Metrics]:
     """Equation (2) by critics with these weights, which draw by `key` if they draw, and each one's part in it."""
-    features = model.judge(weights, "features", key)(play.fake)
-    real = model.judge(weights, key=key)(play.real, play.present)
-    fake = model.judge(weights, "judge")(features, play.present)
+    features = [model.judge(weights, "features", key)(x) for x in (play.real, play.fake)]
+    real, fake = (model.judge(weights, "judge")(f, play.present) for f in features)
     parts = {}
     for name in real:
         mean = mean_of(play.judged(name))
         parts[name] = mean(model.loss.generator(real[name], fake[name], mean))
     total = sum((model.weight(name) * part for name, part in parts.items()), jnp.zeros(()))
     metrics = {f"generator/{name}": part for name, part in parts.items()} if len(parts) > 1 else {}
-    if model.auxiliary:
-        made = {name: play.judged(name) for name in play.fake}
-        metrics |= {"generator/classes": unknown(model, weights, features, play.fake, made, play.present)}
-        total = total + model.auxiliary * metrics["generator/classes"]
-    return total, metrics
-
-
-def unknown(
-    model: GAN, weights: Params, features: Relaxed, x: Relaxed, seen: dict[str, Array], present: dict[str, Array]
-) -> Array:
-    """-log p(x_n | x_m) on average over examples of which m is `seen` and n present, and its sum over all m and n.
-
-    A label that is not sure, as made ones are, counts as all of its classes by their probabilities.
-    """
-    total = jnp.zeros(())
-    for m, labels in model.judge(weights, "classes")(features).items():
-        for n, logits in labels.items():
-            nats = -(x[n] * jax.nn.log_softmax(logits)).sum(-1)
-            total = total + model.weight(m) * mean_of(seen[m] & present[n])(nats)
-    return total
+    more, told = cooperation.of_generator(model, weights, play, *features)
+    return total + more, metrics | told
 
 
 def path_lengths(model: GAN, weights: Params, stats: Stats, batch: Batch, key: Key, step: Array) -> tuple[Array, Stats]:

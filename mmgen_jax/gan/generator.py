@@ -2,11 +2,12 @@
 
     c_m = E_m(x_m)  where m is given, else 0                               condition tokens                    (1)
     h   = W [z; c_1; ...; c_M; given] + MLP(the same)                      the code that all share              (2)
-    y_m = G_m([h; z_m], ...),   z, z_m ~ N(0, 1)                                                                (3)
+    y_m = G_m([h + a_m; z_m], ...),   z, z_m ~ N(0, 1)                                                          (3)
 
-z says what is shared, z_m what is of one modality only (handwriting, voice). Which are given is data, so one compiled
-program serves every set. With a single modality there is nothing to share: y = G(z). Some networks take more noise, of
-each place or layer; G_m([h; z_m]) may begin with a mapping to a style.
+z says what is shared, z_m what is of one modality only (handwriting, voice); a_m is what it reads of the given by
+attention, (2) of `attending.py`, if asked for, else 0. Which are given is data, so one compiled program serves every
+set. With a single modality there is nothing to share: y = G(z). Some networks take more noise, of each place or layer;
+G_m may begin with a mapping to a style.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
+from mmgen_jax.gan.attending import Reader
 from mmgen_jax.gan.networks import Architecture, Noisy, Styled
 from mmgen_jax.gan.relaxed import relaxed_shape
 from mmgen_jax.nn.conv import depth_to_space
@@ -36,10 +38,13 @@ class JointGenerator(nn.Module):
     architectures: Mapping[str, Architecture]
     width: int
     decoders: Mapping[str, nn.Module] = FrozenDict()
+    attends: bool = False
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
         names = sorted(self.modalities)  # so that the order of the modalities changes nothing
+        if self.attends:
+            self.reader = Reader(self.modalities, self.width, self.dtype)
         if len(names) > 1:
             self.tokens = {name: self.modalities[name].encoder_network(self.width, self.dtype) for name in names}
             self.skip = nn.Dense(self.width, dtype=self.dtype)
@@ -57,7 +62,7 @@ class JointGenerator(nn.Module):
         return self.skip(x) + self.out(nn.leaky_relu(self.hidden(x), 0.2))
 
     def style(self, name: str, h: Array, own: Array) -> Array:
-        """What drives G_m: [h; z_m] [B, Z], or the style that it makes of it."""
+        """What drives G_m: [h; z_m] [B, Z], h with a_m in it, or the style that it makes of it."""
         code = jnp.concatenate([h, own.astype(h.dtype)], axis=-1)
         network = self.networks.get(name)
         return network.style(code) if isinstance(network, Styled) else code
@@ -77,8 +82,11 @@ class JointGenerator(nn.Module):
         self, noise: Mapping[str, Array], values: Mapping[str, Array], given: Mapping[str, Array]
     ) -> dict[str, Array]:
         """`style` of every modality."""
-        h = self.code(noise, values, given)
-        return {name: self.style(name, h, noise[name]) for name in sorted(self.modalities)}
+        codes = dict.fromkeys(sorted(self.modalities), self.code(noise, values, given))
+        if self.attends:
+            tokens = self.reader.tokens(values, given)
+            codes = {name: h + self.reader.read(name, h, noise[name], tokens) for name, h in codes.items()}
+        return {name: self.style(name, h, noise[name]) for name, h in codes.items()}
 
     def __call__(
         self, noise: Mapping[str, Array], values: Mapping[str, Array], given: Mapping[str, Array]

@@ -55,8 +55,11 @@ class GAN:
         decoders: networks of single modalities in place of the architecture's, code [B, Z] -> values [B, *shape].
         weights: of the critics' terms and of path lengths, by modality or "joint", 1 where none is given.
         mismatch: weight of mismatched examples among the joint critic's negatives.
+        condition: how the generator reads what is given: as one code of each modality ("concatenation"), or of every
+            part of them as well ("attention", see `attending.py`).
         projection: whether the joint critic also compares features of parts directly.
         auxiliary: weight of what critics of other modalities know of labels; 0 for none, and no such classifiers.
+        contrastive: weight of how well parts of one example are told from those of others (`cooperation.py`); 0: none.
         smoothing: of the data's symbols, see `relaxed.py`.
         critic_steps: k; the batch is cut into so many parts, one for each.
         spectral: which players' kernels are divided by their spectral norm: "critic", "both", or None.
@@ -81,8 +84,10 @@ class GAN:
     decoders: Mapping[str, nn.Module] = FrozenDict()
     weights: Mapping[str, float] = FrozenDict()
     mismatch: float = 1.0
+    condition: Literal["concatenation", "attention"] = "concatenation"
     projection: bool = False
     auxiliary: float = 0.0
+    contrastive: float = 0.0
     smoothing: float = 0.1
     critic_steps: int = 1
     spectral: Literal["critic", "both"] | None = None
@@ -91,22 +96,7 @@ class GAN:
     def __post_init__(self) -> None:
         for field in ("modalities", "special", "decoders", "weights"):  # frozen mappings, so that a model can be hashed
             object.__setattr__(self, field, FrozenDict(getattr(self, field)))
-        classifiable = len(self.modalities) > 1 and labels(self.modalities)
-        allowed = {
-            "modalities": (len(self.modalities) > 0 and JOINT not in self.modalities, f"at least one, none {JOINT!r}"),
-            **{name: (getattr(self, name) >= 1, "at least 1") for name in ("noise", "own", "width")},
-            "critic_steps": (self.critic_steps >= 1, "at least 1"),
-            "mismatch": (self.mismatch >= 0, "at least 0"),
-            "auxiliary": (
-                self.auxiliary == 0 or classifiable and self.auxiliary > 0,
-                "at least 0, and 0 without a label and another modality",
-            ),
-            "smoothing": (0 <= self.smoothing < 1, "in [0, 1)"),
-            "spectral": (self.spectral in ("critic", "both", None), 'one of "critic", "both", None'),
-            "ada": (self.ada is None or self.augment is not None, "None without augment"),
-            "penalties": (isinstance(self.penalties, tuple), "a tuple"),
-        }
-        for field, (fits, what) in allowed.items():
+        for field, (fits, what) in self._allowed().items():
             if not fits:
                 raise ValueError(f"{field} is {getattr(self, field)!r}, but must be {what}")
         named = {"special": self.special, "decoders": self.decoders, "weights": self.weights}
@@ -119,6 +109,33 @@ class GAN:
         for name, weight in self.weights.items():
             if not weight >= 0:
                 raise ValueError(f"weights[{name!r}] is {weight}, but must be at least 0")
+
+    def _allowed(self) -> dict[str, tuple[Any, str]]:
+        """Whether each field fits, and what it must be."""
+        several = len(self.modalities) > 1
+        classifiable = several and labels(self.modalities)
+        return {
+            "modalities": (len(self.modalities) > 0 and JOINT not in self.modalities, f"at least one, none {JOINT!r}"),
+            **{name: (getattr(self, name) >= 1, "at least 1") for name in ("noise", "own", "width")},
+            "critic_steps": (self.critic_steps >= 1, "at least 1"),
+            "mismatch": (self.mismatch >= 0, "at least 0"),
+            "condition": (
+                self.condition == "concatenation" or several and self.condition == "attention",
+                '"concatenation", or "attention" with several modalities',
+            ),
+            "contrastive": (
+                self.contrastive == 0 or several and self.contrastive > 0,
+                "at least 0, and 0 with a single modality",
+            ),
+            "auxiliary": (
+                self.auxiliary == 0 or classifiable and self.auxiliary > 0,
+                "at least 0, and 0 without a label and another modality",
+            ),
+            "smoothing": (0 <= self.smoothing < 1, "in [0, 1)"),
+            "spectral": (self.spectral in ("critic", "both", None), 'one of "critic", "both", None'),
+            "ada": (self.ada is None or self.augment is not None, "None without augment"),
+            "penalties": (isinstance(self.penalties, tuple), "a tuple"),
+        }
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -138,13 +155,13 @@ class GAN:
     @property
     def generator_network(self) -> JointGenerator:
         """The generator with this model's sizes."""
-        dtype = jnp.dtype(self.dtype)
-        return JointGenerator(self.modalities, self.architectures, self.width, self.decoders, dtype)
+        attends, dtype = self.condition == "attention", jnp.dtype(self.dtype)
+        return JointGenerator(self.modalities, self.architectures, self.width, self.decoders, attends, dtype)
 
     @property
     def critic_network(self) -> JointCritic:
         """The critics with this model's sizes."""
-        asked = self.projection, self.auxiliary > 0
+        asked = self.projection, self.auxiliary > 0, self.contrastive > 0
         return JointCritic(self.modalities, self.architectures, self.width, *asked, jnp.dtype(self.dtype))
 
     def init(self, key: Key) -> tuple[Params, Stats]:

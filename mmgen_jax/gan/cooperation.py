@@ -1,0 +1,89 @@
+"""What both players want, each for its own examples: that parts tell of one another.
+
+    classes      sum_{m, n} mean [ -log p(x_n | x_m) ]                          n a label                         (1)
+    contrast     sum_{m < n} mean [ InfoNCE(e_m(x_m), e_n(x_n)) ]                                                 (2)
+               + sum_m mean [ InfoNCE(e_m(y_m), e_m(x_m)) ]                     of the generator alone            (3)
+
+The critics learn from real examples which classes and which parts go together, (5) and (6) of `critic.py`; the
+generator, which cannot change what they know, by (1) and (2) of made ones y that its own do. (3): what is made of a
+condition is like the example that had it. (1) Odena et al. 2017, arXiv:1610.09585. (2) and (3) Zhang et al. 2021
+(XMC-GAN, arXiv:2101.04702), of whole modalities; others of a batch are what each is told from.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from mmgen_jax.gan.contrastive import info_nce
+from mmgen_jax.gan.losses import mean_of
+from mmgen_jax.types import Array, Metrics, Params
+
+if TYPE_CHECKING:
+    from mmgen_jax.gan.game import Round
+    from mmgen_jax.gan.model import GAN
+
+Parts = Mapping[str, Array]  # by modality
+
+
+def of_critics(model: GAN, weights: Params, play: Round, features: Parts) -> tuple[Array, Metrics]:
+    """(1) and (2) of real examples, by critics with these weights that see these `features` of them: sum, and parts."""
+    metrics, judge = {}, model.judge
+    if model.auxiliary:
+        logits = judge(weights, "classes")(features)
+        metrics["classes"] = unknown(model, logits, play.real, play.present, play.present)
+    if model.contrastive:
+        metrics["contrast"] = unlike(model, judge(weights, "embeddings")(features), play.present, play.present)
+    return weighed(model, metrics), metrics
+
+
+def of_generator(model: GAN, weights: Params, play: Round, real: Parts, fake: Parts) -> tuple[Array, Metrics]:
+    """(1) to (3) of made examples, by critics that see these features of real and of made ones."""
+    metrics, judge = {}, model.judge
+    made = {name: play.judged(name) for name in play.fake}
+    if model.auxiliary:
+        metrics["classes"] = unknown(model, judge(weights, "classes")(fake), play.fake, made, play.present)
+    if model.contrastive:
+        x, y = (judge(weights, "embeddings")(features) for features in (real, fake))
+        told = jnp.stack(list(play.given.values())).any(0)
+        again = {name: there & told for name, there in made.items()}
+        metrics["contrast"] = unlike(model, y, made, play.present) + unfaithful(model, y, x, again)
+    return weighed(model, metrics), {f"generator/{name}": x for name, x in metrics.items()}
+
+
+def weighed(model: GAN, metrics: Metrics) -> Array:
+    """The terms times the weights that the model has for them."""
+    weights = {"classes": model.auxiliary, "contrast": model.contrastive}
+    return sum((weights[name] * x for name, x in metrics.items()), jnp.zeros(()))
+
+
+def unknown(model: GAN, logits: Mapping[str, Parts], x: Parts, seen: Parts, present: Parts) -> Array:
+    """Equation (1) over examples of which m is `seen` and n present, by logits of n from m.
+
+    A label that is not sure, as made ones are, counts as all of its classes by their probabilities.
+    """
+    total = jnp.zeros(())
+    for m, labels in logits.items():
+        for n, of in labels.items():
+            nats = -(x[n] * jax.nn.log_softmax(of)).sum(-1)
+            total = total + model.weight(m) * mean_of(seen[m] & present[n])(nats)
+    return total
+
+
+def unlike(model: GAN, e: Parts, seen: Parts, present: Parts) -> Array:
+    """Equation (2) over, and against, examples of which m and n are present and one of them at least is `seen`."""
+    total = jnp.zeros(())
+    for m, n in itertools.combinations(sorted(e), 2):
+        there = present[m] & present[n] & (seen[m] | seen[n])
+        total = total + mean_of(there)(info_nce(e[m], e[n], there=there))
+    return total
+
+
+def unfaithful(model: GAN, y: Parts, x: Parts, made: Parts) -> Array:
+    """Equation (3) over, and against, examples of which m was `made` of something."""
+    terms = (model.weight(m) * mean_of(there)(info_nce(y[m], x[m], there=there)) for m, there in made.items())
+    return sum(terms, jnp.zeros(()))
