@@ -1,12 +1,16 @@
 """Noise of trained generators: truncation, interpolation and directions in closed form, and what is made of them."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgen_jax.gan import DCGAN, GAN, between, directions, from_noise, truncated
+from mmgen_jax.gan import DCGAN, GAN, between, directions, from_noise, projected, truncated
 from mmgen_jax.modalities import Label, Vector
+from mmgen_jax.types import Batch
 
 KEY = jax.random.key(0)
 
@@ -64,3 +68,56 @@ def test_what_is_made_of_drawn_noise_is_what_sampling_makes():
     np.testing.assert_array_equal(told["label"], labels)
     assert np.abs(np.asarray(told["vector"] - made["vector"])).max() > 1e-4
     assert from_noise(model, variables, noise, targets=("label",)).keys() == {"label"}
+
+
+@functools.cache
+def linear_game():
+    """Two vectors and a label, linear in the noise: h = W z + b, y_m = K_m [h; z_m] + b_m."""
+    parts = {"a": Vector(3), "b": Vector(4), "label": Label(3)}
+    decoders = {"a": nn.Dense(3), "b": nn.Dense(4), "label": nn.Dense(3)}
+    model = GAN(modalities=parts, noise=1, own=1, width=4, networks=DCGAN(), decoders=decoders)
+    params, _ = jax.jit(model.init)(KEY)
+    params["generator"]["out"] = jax.tree.map(jnp.zeros_like, params["generator"]["out"])  # what is not linear
+    return model, {"params": params}
+
+
+def test_projection_by_a_linear_generator_is_least_squares():
+    """Of any of the vectors: the noise of what is not given stays as it was drawn."""
+    model, variables = linear_game()
+    start = model.drawn(KEY, 4)
+    x = {"a": jax.random.normal(KEY, (4, 3)), "b": jax.random.normal(jax.random.key(1), (4, 4))}
+    values = x | {"label": jnp.zeros(4, jnp.int32)}
+    present = {"a": jnp.arange(4) != 2, "b": jnp.arange(4) >= 2, "label": jnp.zeros(4, bool)}
+    noise, left = projected(model, variables, KEY, 4, given=Batch(values, present), steps=1000)
+
+    def made(z):
+        flat = {"": z[:1], "a": z[1:2], "b": z[2:3], "label": jnp.zeros(1)}
+        out = from_noise(model, variables, {name: n[None] for name, n in flat.items()})
+        return {name: out[name][0] for name in x}
+
+    offset, slope = made(jnp.zeros(3)), jax.jacobian(made)(jnp.zeros(3))
+    for i, names in enumerate(["a", "a", "b", "ab"]):
+        columns = [0, *(1 + "ab".index(name) for name in names)]
+        scaled = [(slope[n][:, np.array(columns)], x[n][i] - offset[n], np.sqrt(len(x[n][i]))) for n in names]
+        rows, target = (np.concatenate([part[j] / part[2] for part in scaled]) for j in (0, 1))
+        wanted, rest, *_ = np.linalg.lstsq(rows, target, rcond=None)
+        found = np.concatenate([noise[""][i], *(noise[name][i] for name in names)])
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(left[i], rest[0], rtol=1e-4)
+        for name in {"a", "b", "label"} - set(names):
+            np.testing.assert_array_equal(noise[name][i], start[name][i])
+
+
+def test_projection_of_a_symbol_and_of_one_example_from_several_beginnings():
+    model, variables = linear_game()
+    seen = from_noise(model, variables, model.drawn(jax.random.key(5), 8))["label"]
+    noise, left = projected(model, variables, KEY, 3, given={"label": seen[0]}, steps=1000)
+    np.testing.assert_array_equal(from_noise(model, variables, noise)["label"], np.full(3, seen[0]))
+    assert (left < np.log(3)).all() and len({float(z) for z in noise[""][:, 0]}) == 3
+    for fields, message in (
+        (dict(given={}), "given is {}, but must have at least one of"),
+        (dict(given={"label": seen[0]}, steps=0), "steps is 0, but must be more than 0"),
+        (dict(given={"sound": seen[0]}), "'sound' is no modality"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            projected(model, variables, KEY, 3, **fields)

@@ -2,7 +2,7 @@
 
 from mmgen_jax.gan import contrastive
 from mmgen_jax.gan.augment import ADA, DiffAugment
-from mmgen_jax.gan.latent import directions, from_noise, truncated
+from mmgen_jax.gan.latent import directions, from_noise, projected, truncated
 from mmgen_jax.gan.losses import Hinge, LeastSquares, Minimax, NonSaturating, RaGAN, RpGAN, Wasserstein
 from mmgen_jax.gan.model import GAN
 from mmgen_jax.gan.networks.biggan import BigGAN
@@ -47,5 +47,6 @@ __all__ = [
     "contrastive",
     "directions",
     "from_noise",
+    "projected",
     "truncated",
 ]

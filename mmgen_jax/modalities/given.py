@@ -40,19 +40,29 @@ def answered(
             others = [other for other in modalities if other not in makes]
             possible = f"{', '.join(map(repr, makes))}, given any of {others}"
             raise ValueError(f"{name!r} cannot be made: this model makes only {possible}")
+    batch = batch_of(modalities, n, given)
+    if isinstance(given, Batch):
+        return batch.completed(make(targets, batch))
+    wanted = tuple(name for name in modalities if name in targets and name not in returned)
+    together = {**make(wanted, batch), **{name: batch.values[name] for name in returned}}
+    return {name: together[name] for name in modalities if name in together}
+
+
+def batch_of(modalities: Mapping[str, Modality], n: int, given: Mapping[str, Array] | Batch | None) -> Batch:
+    """n examples of which that is present which is given, as `answered` takes it.
+
+    Raises ValueError if a name is no modality, or what is given has the wrong shape.
+    """
     if isinstance(given, Batch):
         if given.values.keys() != modalities.keys() or len(given) != n:
             raise ValueError(
                 f"given is a batch of {len(given)} with {list(given.values)}, but must have all of "
                 f"{list(modalities)} and {n} examples"
             )
-        return given.completed(make(targets, given))
+        return given
     parts = {name: n_of(known(modalities, name), name, x, n) for name, x in (given or {}).items()}
     nothing = {name: np.zeros((n, *modality.shape), modality.dtype) for name, modality in modalities.items()}
-    present = {name: np.full(n, name in parts) for name in modalities}
-    wanted = tuple(name for name in modalities if name in targets and name not in parts)
-    together = {**make(wanted, Batch(nothing | parts, present)), **parts}
-    return {name: together[name] for name in modalities if name in together}
+    return Batch(nothing | parts, {name: np.full(n, name in parts) for name in modalities})
 
 
 def chained(
