@@ -1,6 +1,6 @@
 """Adversarial networks: one game over all modalities."""
 
-from mmgen_jax.gan import contrastive
+from mmgen_jax.gan import contrastive, presets
 from mmgen_jax.gan.augment import ADA, DiffAugment
 from mmgen_jax.gan.latent import directions, from_noise, projected, truncated
 from mmgen_jax.gan.losses import Hinge, LeastSquares, Minimax, NonSaturating, RaGAN, RpGAN, Wasserstein
@@ -47,6 +47,7 @@ __all__ = [
     "contrastive",
     "directions",
     "from_noise",
+    "presets",
     "projected",
     "truncated",
 ]

@@ -34,25 +34,27 @@ from mmgen_jax.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class SNGAN:
-    """The networks of a modality; its `features` are the width at full size.
+    """The networks of a modality; its `features` are the critic's width at full size.
 
     Attributes:
         growth: the width doubles with every halving until it is so many times that; as published, 1 up to 32 x 32.
+        wider: how many times as wide the generator is; as published, 2 up to 32 x 32.
         group: examples whose deviation (4) the critic sees, fewer where the batch is no multiple; 0 for none. With it
             what the critic says of an example depends on the others of the batch.
     """
 
     growth: int = 1
+    wider: int = 1
     group: int = 0
 
     def __post_init__(self) -> None:
-        for field, least in (("growth", 1), ("group", 0)):
+        for field, least in (("growth", 1), ("wider", 1), ("group", 0)):
             if getattr(self, field) < least:
                 raise ValueError(f"SNGAN: {field} is {getattr(self, field)}, but must be at least {least}")
 
     def generator(self, shape: Sequence[int], features: int, dtype: Any = jnp.float32) -> nn.Module:
         """[B, Z] -> [B, *shape]."""
-        return Generator(self, tuple(shape), features, dtype)
+        return Generator(self, tuple(shape), self.wider * features, dtype)
 
     def critic(self, outputs: int, features: int, dtype: Any = jnp.float32) -> nn.Module:
         """[B, *shape] -> [B, outputs]."""

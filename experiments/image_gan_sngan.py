@@ -1,0 +1,12 @@
+"""SNGAN on digits: residual networks, the hinge loss, and spectral norm of the critic (Miyato et al. 2018).
+
+COMMAND   mmgen train experiments/image_gan_sngan.py --workdir runs/sngan
+EXPECTED  no whole run has been measured; `image_gan.py` says what is alike for all
+"""
+
+from image_gan import make, tiny_of
+
+import mmgen_jax as mm
+
+experiment = make(mm.gan.presets.sngan(), mm.Optimizer(learning_rate=2e-4, b1=0.0, b2=0.9, schedule="linear"))
+tiny = tiny_of(experiment.model)
