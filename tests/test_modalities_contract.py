@@ -49,6 +49,8 @@ MODALITIES = [
     (mm.Text(length=6, vocabulary=mm.Wordlist((",", "a", "one")), **SMALL), "a one, one"),
     (mm.Label(3, names=("cat", "dog", "owl"), **SMALL), "dog"),
     (mm.Label(1, **SMALL), 0),
+    (mm.LabelMap(3, 5, 4, **SMALL), [[0, 1, 2, 3, 0], [1] * 5, [2, 3, 3, 3, 1]]),
+    (mm.LabelMap(1, 1, 1, **SMALL), [[0]]),
     (mm.Vector(5, **SMALL), [1, -2.5, 0, 1e3, 3e-8]),
     (mm.Vector(1, likelihood=mm.Normal(None), **SMALL), [7]),
     (mm.Vector(4, likelihood=mm.Bernoulli(), **SMALL), [True, False, False, True]),

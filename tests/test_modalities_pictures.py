@@ -1,6 +1,7 @@
 """Pictures and clips: every way to hand one over, what is converted, what is refused, and what a person sees."""
 
 import io
+import re
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from mmgen_jax.modalities import Bernoulli, Image, Video
+from mmgen_jax.modalities import Bernoulli, Image, LabelMap, Video
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 COLOUR = np.random.default_rng(0).integers(0, 256, (3, 4, 3)).astype(np.uint8)
@@ -156,3 +157,26 @@ def test_errors_of_files(modality, kind: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         modality.encode(path)
     assert str(caught.value) == f"{path} is not {kind} that can be read."
+
+
+def test_label_maps_keep_classes_and_show_colours(tmp_path: Path) -> None:
+    cut = np.array([[0, 0, 1, 1], [2, 2, 1, 1]], np.uint8)
+    maps, small = LabelMap(2, 4, 3), LabelMap(1, 2, 3)
+    picture = Pillow.fromarray(cut)
+    picture.save(tmp_path / "map.png")
+    for raw in (cut, cut[..., None], cut.tolist(), picture, tmp_path / "map.png"):
+        np.testing.assert_array_equal(maps.encode(raw), cut)
+    # Pixels are picked, not mixed: between 0 and 2 there is no 1.
+    stripes = Pillow.fromarray(np.repeat(np.array([[0], [2]], np.uint8), 4, axis=1))
+    assert set(small.encode(stripes).ravel()) <= {0, 2}
+    with Pillow.open(io.BytesIO(maps.render(cut.astype(np.int32)).data)) as shown:
+        pixels = np.asarray(shown)
+    assert pixels.shape == (2, 4, 3) and len(np.unique(pixels.reshape(-1, 3), axis=0)) == 3
+    for raw, message in (
+        (cut + 1, "LabelMap: classes must be whole numbers from 0 to 2, not uint8 from 1 to 3."),
+        (cut / 2, "LabelMap: classes must be whole numbers from 0 to 2, not float64 from 0.0 to 1.0."),
+        (cut[:1], "LabelMap: one example has shape (2, 4), but the array has (1, 4)."),
+        (picture.convert("RGB"), "LabelMap: one example has shape (2, 4), but the array has (2, 4, 3)."),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            maps.encode(raw)

@@ -3,6 +3,7 @@
 from mmgen_jax.data.builders.digits import Digits
 from mmgen_jax.data.builders.polydigits import PolyDigits
 from mmgen_jax.data.builders.stacked import StackedDigits
+from mmgen_jax.data.builders.streets import Streets
 from mmgen_jax.data.catalogue import Tfds, prepared
 from mmgen_jax.data.loader import batches, encode, load, order, stream
 from mmgen_jax.data.source import Arrays, Binarized, Missing, Paired
@@ -17,6 +18,7 @@ __all__ = [
     "PolyDigits",
     "Square",
     "StackedDigits",
+    "Streets",
     "Tfds",
     "batches",
     "encode",

@@ -58,12 +58,13 @@ class Paired:
     """Two data sets as one: each example of `first`, in its order, with one of `second` that has the same label.
 
     Within a label the examples of `second` are dealt out in a shuffled order, again and again if there are fewer of
-    them, so that as many as possible are used. All but the label (`by`) must have different names.
+    them, so that as many as possible are used. All but the label (`by`) must have different names. With by=None any
+    example of `second` goes with any of `first`: what is paired has nothing to do with each other.
     """
 
     first: Data
     second: Data
-    by: str = "label"
+    by: str | None = "label"
     seed: int = 0
 
     def source(self, split: str) -> Source:
@@ -71,7 +72,8 @@ class Paired:
         first, second = self.first.source(split), self.second.source(split)
         shared = (first[0].keys() & second[0].keys()) - {self.by}
         if shared:
-            raise ValueError(f'Paired: only "{self.by}" may be in both data sets, but {sorted(shared)} are.')
+            allowed = "nothing" if self.by is None else f'only "{self.by}"'
+            raise ValueError(f"Paired: {allowed} may be in both data sets, but {sorted(shared)} are.")
         wanted, offered = self._labels(first), self._labels(second)
         partner = np.zeros(len(first), int)
         for label in np.unique(wanted):
@@ -84,6 +86,8 @@ class Paired:
         return Pairs(first, second, partner)
 
     def _labels(self, source: Source) -> np.ndarray:
+        if self.by is None:
+            return np.zeros(len(source), int)
         labels = [source[i].get(self.by) for i in range(len(source))]
         if None in labels:
             raise ValueError(f'Paired: example {labels.index(None)} has no "{self.by}".')

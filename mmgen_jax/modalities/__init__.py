@@ -3,6 +3,7 @@
 from mmgen_jax.modalities.audio import Audio
 from mmgen_jax.modalities.image import Image
 from mmgen_jax.modalities.label import Label
+from mmgen_jax.modalities.labelmap import LabelMap
 from mmgen_jax.modalities.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Laplace, Normal
 from mmgen_jax.modalities.text import Text
 from mmgen_jax.modalities.tokenizers import Bytes, Characters, Tokenizer, Wordlist
@@ -18,6 +19,7 @@ __all__ = [
     "DiscretizedLogistic",
     "Image",
     "Label",
+    "LabelMap",
     "Laplace",
     "Normal",
     "Text",
