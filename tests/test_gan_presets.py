@@ -54,6 +54,21 @@ def test_wavegan():
     assert critic == kernels + sum(widths[1:]) + places + 1
 
 
+def test_the_critic_of_patches():
+    """pix2pix's, with the source's three channels beside the target's: 2.77 million: kernels 4 x 4, biases, norms."""
+    widths = [6, 64, 128, 256, 512, 1]
+    wanted = sum(16 * a * b + b for a, b in zip(widths, widths[1:], strict=False)) + 2 * sum(widths[2:5])
+    critic = jax.eval_shape(presets.pix2pix().init, KEY)[0]["critic"]
+    assert sum(x.size for x in jax.tree.leaves(critic)) == wanted == 2_769_601
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "spade"])
+def test_every_translation_is_a_game(name):
+    model = getattr(presets, name)()
+    params, _ = jax.eval_shape(model.init, KEY)
+    assert set(params["generator"]) == set(params["critic"]) == set(model.makes)
+
+
 @pytest.mark.parametrize("name", ["dcgan", "sngan", "biggan", "stylegan2", "r3gan", "wavegan", "mocogan"])
 def test_every_preset_is_a_game(name):
     model = getattr(presets, name)()

@@ -174,10 +174,7 @@ class GAN:
             "generator": self.generator_network.lazy_init(fold_name(key, "generator"), noise, values, there)["params"],
             "critic": self.critic_network.lazy_init(fold_name(key, "critic"), seen, there)["params"],
         }
-        stats: dict[str, Any] = {}
-        if self.spectral:
-            players = ("critic", "generator") if self.spectral == "both" else ("critic",)
-            stats["spectral"] = {p: spectral.vectors(fold_name(key, f"spectral/{p}"), params[p]) for p in players}
+        stats: dict[str, Any] = spectral.begun(key, params, self.spectral)
         if self.lecam is not None:
             stats["lecam"] = {name: Moments(jnp.zeros(()), jnp.zeros(())) for name in self.critics}
         if self.path_length is not None:
@@ -238,9 +235,7 @@ class GAN:
 
     def used(self, player: str, params: Params, stats: Stats) -> Params:
         """What a player's networks are applied to: its parameters, or these over their spectral norms."""
-        if player not in stats.get("spectral", {}):
-            return params
-        return spectral.normalised(params, stats["spectral"][player])
+        return spectral.used(player, params, stats)
 
     def weight(self, critic: str) -> float:
         """Of a critic's terms."""

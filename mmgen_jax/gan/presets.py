@@ -1,4 +1,4 @@
-"""Games of a single modality at the sizes and with the losses they were published with.
+"""Games at the sizes and with the losses they were published with: of a single modality, and from one to another.
 
     model = mm.gan.presets.sngan()
     small = dataclasses.replace(model, modalities={"image": mm.Image(28, 28, 1, features=32)})
@@ -12,18 +12,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmgen_jax.gan.losses import Hinge, NonSaturating, RpGAN, Wasserstein
+from mmgen_jax.gan.losses import Hinge, LeastSquares, NonSaturating, RpGAN, Wasserstein
 from mmgen_jax.gan.model import GAN
 from mmgen_jax.gan.networks.biggan import BigGAN
 from mmgen_jax.gan.networks.dcgan import DCGAN
 from mmgen_jax.gan.networks.mocogan import MoCoGAN
+from mmgen_jax.gan.networks.patches import Patches
 from mmgen_jax.gan.networks.r3gan import R3GAN
+from mmgen_jax.gan.networks.resnet import ResNet
 from mmgen_jax.gan.networks.sngan import SNGAN
+from mmgen_jax.gan.networks.spade import SPADE
 from mmgen_jax.gan.networks.stylegan2 import StyleGAN2
 from mmgen_jax.gan.networks.wavegan import WaveGAN
 from mmgen_jax.gan.penalties import R1, R2, WGANGP
 from mmgen_jax.gan.regularizers import PathLength
-from mmgen_jax.modalities import Audio, Image, Video
+from mmgen_jax.gan.translation import Translation
+from mmgen_jax.modalities import Audio, Image, LabelMap, Video
 from mmgen_jax.types import Modality
 
 
@@ -82,6 +86,40 @@ def wavegan() -> GAN:
 def mocogan() -> GAN:
     """16 frames of 64 x 64 (Tulyakov et al. 2018, arXiv:1707.04993). Adam 2e-4 (0.5, 0.999) for both, 32 examples."""
     return _game("video", Video(16, 64, 64, features=64), 50, networks=MoCoGAN(), loss=NonSaturating())
+
+
+def pix2pix() -> Translation:
+    """Pictures of 256 x 256 in pairs (Isola et al. 2017, arXiv:1611.07004). Adam 2e-4 (0.5, 0.999) for both, one pair.
+
+    The critics' loss counts half there, which to Adam is the same.
+    """
+    return Translation(modalities=_pictures("map", "photo"), source="map", target="photo", l1=100.0)
+
+
+def cyclegan() -> Translation:
+    """Pictures of 256 x 256 without pairs (Zhu et al. 2017, arXiv:1703.10593).
+
+    Adam 2e-4 (0.5, 0.999) for both, linearly to 0 in the second half; one picture of each.
+    Least squares are halved here, and so are the published weights, 10 of the cycle and 5 of the identity.
+    """
+    ways, weights = {"source": "horse", "target": "zebra"}, {"cycle": 5.0, "identity": 2.5}
+    game = {"networks": ResNet(), "loss": LeastSquares(), "paired": False}
+    return Translation(modalities=_pictures(*ways.values()), **ways, **game, **weights)
+
+
+def spade() -> Translation:
+    """Cityscapes of 256 x 512 from label maps of 35 classes (Park et al. 2019, arXiv:1903.07291).
+
+    Adam (0, 0.9), 1e-4 for the generator and 4e-4 for critics, 32 pairs. There, but not here, the critic also sees
+    where one object ends, and features of a trained network are compared.
+    """
+    modalities = {"map": LabelMap(256, 512, 35), "photo": Image(256, 512, features=64)}
+    game = {"networks": SPADE(), "critics": Patches(layers=4, scales=2), "loss": Hinge(), "spectral": "both"}
+    return Translation(modalities=modalities, source="map", target="photo", noise=256, matching=10.0, **game)
+
+
+def _pictures(*names: str) -> dict[str, Modality]:
+    return {name: Image(256, 256, features=64) for name in names}
 
 
 def _game(name: str, modality: Modality, noise: int, **fields: Any) -> GAN:

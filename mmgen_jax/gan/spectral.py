@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from mmgen_jax.rng import fold_name
-from mmgen_jax.types import Array, Key, Params
+from mmgen_jax.types import Array, Key, Params, Stats
 
 EPS = 1e-12  # of lengths that are divided by
 
@@ -53,6 +53,20 @@ def normalised(params: Params, us: Params) -> Params:
         return w / jnp.where(norm == 0, 1, norm)
 
     return jax.tree.map(of, params, us)
+
+
+def begun(key: Key, params: Params, which: str | None) -> Stats:
+    """The statistics of a game in which `which` is normalised: "critic", "both" players, or None."""
+    players = {"critic": ("critic",), "both": ("critic", "generator"), None: ()}[which]
+    us = {player: vectors(fold_name(key, f"spectral/{player}"), params[player]) for player in players}
+    return {"spectral": us} if us else {}
+
+
+def used(player: str, params: Params, stats: Stats) -> Params:
+    """What a player's networks are applied to: `normalised` parameters where it has vectors in the state, or these."""
+    if player not in stats.get("spectral", {}):
+        return params
+    return normalised(params, stats["spectral"][player])
 
 
 def sigma(w: Array, u: Array) -> Array:

@@ -35,3 +35,11 @@ class Styled(Protocol):
 
     def style(self, code: Array) -> Array: ...  # [B, Z] -> [B, layers, W]
     def made(self, style: Array, *noise: Array) -> Array: ...  # -> [B, *shape]
+
+
+class Translator(Protocol):
+    """A frozen dataclass that gives the network from examples to others in the same places."""
+
+    def translator(self, channels: int, features: int, dtype: Any) -> nn.Module: ...
+
+    # [B, *space, C] and a code [B, Z], perhaps of no numbers -> [B, *space, channels]
