@@ -178,7 +178,7 @@ class Likely(Protocol):
         """log p of the modalities `of` together, given all others that are present in the batch.
 
         Those of `of` that an example does not have are left out of it. draws: how many random ones an estimate rests
-        on; None: as many as are usual for the model.
+        on; None: as many as the model thinks fit.
         """
         ...
 

@@ -41,7 +41,8 @@ class Likelihood:
 
     Attributes:
         limit: at most so many test examples.
-        draws: of the model, for each example; None: as many as are usual for it.
+        draws: of the model, for each example and question, of which there are two for each modality and one; None: as
+            many as are usual for it. A VAE decodes all of its modalities as often, a flow integrates.
         levels: L of (3) of modalities whose p is a density, by name; then nll and bits are of the cells.
 
     Raises:
