@@ -207,9 +207,7 @@ class Tokens:
         slots = {name: sequence.slots(tokens[name]) for name, sequence in sequences.items()}
 
         def rank(name: str) -> Array:
-            first = (
-                1 + jnp.arange(slots[name].shape[1])[None] if name == of else jnp.zeros((1, slots[name].shape[1]), int)
-            )
+            first = (1 + jnp.arange(slots[name].shape[1]))[None] * (name == of)  # the others are all there before
             return jnp.where(there[name][:, None], first, NOWHERE)
 
         ranks = jnp.concatenate([rank(name) for name in sorted(slots)], axis=1)
@@ -230,8 +228,7 @@ class Tokens:
         """
 
         def score(batch: Batch, name: str) -> Estimate:
-            log_p = -self.surprise(variables, batch, name).sum(axis=1)
-            return Estimate(log_p, jnp.zeros_like(log_p))
+            return Estimate(-self.surprise(variables, batch, name).sum(axis=1), jnp.zeros(len(batch)))
 
         return chained(self.modalities, batch, of, score)
 
