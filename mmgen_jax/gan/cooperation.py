@@ -7,7 +7,9 @@
 The critics learn from real examples which classes and which parts go together, (5) and (6) of `critic.py`; the
 generator, which cannot change what they know, by (1) and (2) of made ones y that its own do. (3): what is made of a
 condition is like the example that had it. (1) Odena et al. 2017, arXiv:1610.09585. (2) and (3) Zhang et al. 2021
-(XMC-GAN, arXiv:2101.04702), of whole modalities; others of a batch are what each is told from.
+(XMC-GAN, arXiv:2101.04702), of whole modalities; others of a batch are what each is told from. A weight that is too
+large makes the generator exaggerate: of numbers about -1 and 1 by a label, the upper ones came to lie about 1.2 with a
+weight of contrast of 0.1, and about 1.8 with 0.3 and attention (1,000 steps, one run of each).
 """
 
 from __future__ import annotations
