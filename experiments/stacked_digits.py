@@ -30,7 +30,7 @@ def make(loss: Loss, penalties: tuple[Penalty, ...], adam: mm.Optimizer) -> mm.E
             modalities={"image": picture}, noise=64, own=16, loss=loss, penalties=penalties, networks=mm.gan.DCGAN()
         ),
         data=mm.data.StackedDigits(),
-        steps=12_000,
+        steps=8_000,
         batch_size=64,
         optimizer=mm.Players(generator=adam, critic=adam, warmup=100, ema=0.999),
         steps_per_call=20,
