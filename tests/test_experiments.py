@@ -42,8 +42,15 @@ def smaller(path, model):
 
 # Files on one base differ in their objective or preset alone, each of which has tests of its own: one of a kind trains.
 # What others build on trains with them.
-ALIKE = {"polydigits_": {"mvtcae", "mmvae_plus", "mhvae"}, "image_gan_": {"sngan"}, "streets_": {"pix2pix"}}
-ALIKE |= {"digits_": {"vae", "flow", "gan", "tokens"}, "coco_": {"tokens"}, "imagenet_": set(), "stacked_digits_": set()}
+ALIKE = {
+    "polydigits_": {"mvtcae", "mmvae_plus", "mhvae"},
+    "image_gan_": {"sngan"},
+    "streets_": {"pix2pix"},
+    "digits_": {"vae", "flow", "gan", "tokens"},
+    "coco_": {"tokens"},
+    "imagenet_": set(),
+    "stacked_digits_": set(),
+}
 TRAINED = [f for f in FILES if all(f.stem.removeprefix(base) in some | {f.stem} for base, some in ALIKE.items())]
 
 
