@@ -271,9 +271,10 @@ class Worker:
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}
 
-    def case(self, name: str, weights: str, data: str, settings: dict[str, Any]) -> dict[str, Any]:
+    def case(self, name: str, weights: str, data: str, settings: dict[str, Any], dtype: str) -> dict[str, Any]:
         """Weights by our names, and the data of a step: fixed inputs, and what of them is drawn anew each time."""
         self.name, self.settings = name, settings
+        self.precision = functools.partial(torch.autocast, self.device, torch.bfloat16, enabled=dtype == "bfloat16")
         arrays = {key: as_torch(key, x) for key, x in load(weights).items()}
         self.start = {key: self._tensor(x) for key, x in arrays.items()}
         self.data = {key: self._tensor(x) for key, x in load(data).items()}
@@ -297,7 +298,8 @@ class Worker:
                 norms.append(sum(g.square().sum() for g in grads).sqrt().item())
                 losses.append(term.item())
             return {"loss": losses[0] + losses[1], "grad_norm": math.hypot(*norms)}
-        value = LOSSES[self.name](p, **self.data)
+        with self.precision():
+            value = LOSSES[self.name](p, **self.data)
         value.backward()
         norm = sum(x.grad.square().sum() for x in p.values() if x.grad is not None).sqrt()
         return {"loss": value.item(), "grad_norm": norm.item()}
@@ -334,7 +336,8 @@ class Worker:
 
         def step() -> None:
             fresh = {name: draw(data[name]) for name, draw in drawn.items() if name in data}
-            value = loss(p, **data | fresh)
+            with self.precision():
+                value = loss(p, **data | fresh)
             adam.zero_grad(set_to_none=True)
             value.backward()
             adam.step()
