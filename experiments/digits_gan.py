@@ -46,7 +46,7 @@ adam = mm.Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine")
 experiment = dataclasses.replace(
     digits_flow.experiment,
     model=model,
-    steps=6000,
+    steps=4000,
     batch_size=128,
     optimizer=mm.Players(generator=adam, critic=adam, warmup=100, ema=0.998),
     steps_per_call=20,

@@ -5,8 +5,9 @@
                + sum_m mean [ InfoNCE(e_m(y_m), e_m(x_m)) ]                     of the generator alone            (3)
 
 The critics learn from real examples which classes and which parts go together, (5) and (6) of `critic.py`; the
-generator, which cannot change what they know, by (1) and (2) of made ones y that its own do. (3): what is made of a
-condition is like the example that had it. (1) Odena et al. 2017, arXiv:1610.09585. (2) and (3) Zhang et al. 2021
+generator, which cannot change what they know, by (1) and (2) of pairs of which it made one part at least: a picture
+shows the label that is given, and a label is that of the picture. (3): what is made of a condition is like the example
+that had it. (1) Odena et al. 2017, arXiv:1610.09585. (2) and (3) Zhang et al. 2021
 (XMC-GAN, arXiv:2101.04702), of whole modalities; others of a batch are what each is told from. A weight that is too
 large makes the generator exaggerate: of numbers about -1 and 1 by a label, the upper ones came to lie about 1.2 with a
 weight of contrast of 0.1, and about 1.8 with 0.3 and attention (1,000 steps, one run of each).
@@ -64,7 +65,7 @@ def weighed(model: GAN, metrics: Metrics) -> Array:
 
 
 def unknown(model: GAN, logits: Mapping[str, Parts], x: Parts, seen: Parts, present: Parts) -> Array:
-    """Equation (1) over examples of which m is `seen` and n present, by logits of n from m.
+    """Equation (1) over examples that have m and n, of which one at least is `seen`, by logits of n from m.
 
     A label that is not sure, as made ones are, counts as all of its classes by their probabilities.
     """
@@ -72,7 +73,8 @@ def unknown(model: GAN, logits: Mapping[str, Parts], x: Parts, seen: Parts, pres
     for m, labels in logits.items():
         for n, of in labels.items():
             nats = -(x[n] * jax.nn.log_softmax(of)).sum(-1)
-            total = total + model.weight(m) * mean_of(seen[m] & present[n])(nats)
+            there = present[m] & present[n] & (seen[m] | seen[n])
+            total = total + model.weight(m) * mean_of(there)(nats)
     return total
 
 
