@@ -11,14 +11,11 @@ from report_fakes import MODALITIES, Fake, Tags, collected, written_run
 
 from mmgen_jax.modalities import Bytes, Text, Wordlist
 from mmgen_jax.report.contents import Contents
-from mmgen_jax.report.evidence import as_map
-from mmgen_jax.report.evidence_sections import drawn, reasons
 from mmgen_jax.report.looking import Looks
 from mmgen_jax.report.looking_sections import inside
 from mmgen_jax.report.page import page
 from mmgen_jax.report.surprise import pieces
 from mmgen_jax.report.surprise_sections import expected
-from mmgen_jax.types import Estimate
 
 
 @pytest.fixture(scope="module")
@@ -90,41 +87,3 @@ def test_bytes_of_one_character_are_one_piece():
     assert found == [("n", 1), ("é", 5), ("!", 4), ("", 5)]
     words = Text(4, vocabulary=Wordlist(("a", "b", ".")))
     assert [piece for piece, _ in pieces(words, words.encode("a b."), np.ones(4))] == ["a", " b", ".", ""]
-
-
-class Reasoning(Fake):
-    """log p(label) is the sum of the picture, and less by that of the sound where there is one; it hears no text."""
-
-    def log_likelihood(self, variables, batch, key, of, draws=None):
-        assert of == ("label",)
-        seen = batch.values["image"].sum((1, 2, 3)) - batch.values["sound"].sum((1, 2))
-        return Estimate(jnp.where(batch.present["text"], jnp.nan, seen), jnp.zeros(len(batch)))
-
-
-def test_what_speaks_for_an_answer(run, contents):
-    here = collected(run, Reasoning())
-    assert here.evidence.of == "label" and set(here.evidence.shares) == {"image"}  # all sounds are silent
-    # Of a sum the shares are the values less their mean over the ten examples.
-    pictures = here.real.values["image"][:3]
-    np.testing.assert_allclose(here.evidence.shares["image"], pictures - 90 / 255, atol=1e-5)
-    shown = reasons(here)
-    Tags(shown)
-    assert "cat &amp; dog" in shown and "&lt;b&gt;" in shown and f"{(pictures[0] - 90 / 255).sum():+.1f}" in shown
-    assert page(here).count("What speaks for the answer") == 1 and "What speaks for" not in page(contents)
-
-    class Silent(Reasoning):
-        def log_likelihood(self, *args, **options):
-            raise ValueError("has none on this path")
-
-    assert collected(run, Silent()).evidence is None
-
-
-def test_maps_of_evidence_keep_the_sum():
-    rng = np.random.default_rng(0)
-    for shape, size in {(8000, 2): (1, 64), (5,): (1, 5), (28, 30, 3): (28, 30), (8, 40, 32, 1): (32, 32)}.items():
-        x = rng.normal(size=shape)
-        assert as_map(x).shape == size
-        np.testing.assert_allclose(as_map(x).sum(), x.sum(), rtol=1e-9)
-    np.testing.assert_array_equal(as_map(np.ones((8, 2, 2, 1))), np.full((2, 2), 8.0))
-    cell = drawn(np.array([1.0, -0.5, 0.001]))
-    assert cell.count('class="for"') == cell.count('class="against"') == cell.count('opacity="0.50"') == 1

@@ -13,7 +13,6 @@ import numpy as np
 
 from mmgen_jax.data.loader import gather
 from mmgen_jax.evals.sampling import generate
-from mmgen_jax.report.evidence import Evidence, weigh
 from mmgen_jax.report.latents import POINTS, Decoding, LatentSpace, explore
 from mmgen_jax.report.looking import EXAMPLES, Looks, look
 from mmgen_jax.report.surprise import surprises
@@ -43,7 +42,6 @@ class Contents:
         joint: samples with nothing given.
         space: the latent space, or None if the model has none that can be shown.
         looks: what the model looks at, and what its answers follow.
-        evidence: which values of the first of `real` speak for their label; None of a model that does not say.
         surprises: how little the model expected each cell of the first of `real`, {name: [n, *cells]} in nats; {} of a
             model that does not say.
         rows: of metrics.jsonl.
@@ -66,7 +64,6 @@ class Contents:
     joint: Arrays
     space: LatentSpace | None
     looks: Looks
-    evidence: Evidence | None
     surprises: Arrays
     rows: Sequence[Mapping[str, Any]]
     evaluation: Mapping[str, float | None]
@@ -94,7 +91,6 @@ def collect(run: Path, experiment: Any, state: Any, beside: Sequence[Path] = ())
     real = parts.take(chosen)
     key = step_key(experiment.seed, "report", int(state.step))
     made, reconstructed, joint = show(model, variables, real, key)
-    looked_at = parts.take(complete(parts, EXAMPLES))  # of which `real` are the first
     return Contents(
         title=run.resolve().name,
         model=type(model).__name__,
@@ -107,8 +103,7 @@ def collect(run: Path, experiment: Any, state: Any, beside: Sequence[Path] = ())
         reconstructed=reconstructed,
         joint=joint,
         space=explore(model, variables, drawn, chosen, known),
-        looks=look(model, variables, looked_at, key),
-        evidence=weigh(model, variables, looked_at, key),
+        looks=look(model, variables, parts.take(complete(parts, EXAMPLES)), key),
         surprises=surprises(model, variables, real),
         rows=read_rows(run / "metrics.jsonl"),
         evaluation=evaluated(run) or {},

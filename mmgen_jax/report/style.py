@@ -6,10 +6,10 @@ The colours of groups are those of Petroff 2021 (arXiv:2107.02270), chosen to be
 CSS = """
 :root { color-scheme: light dark;
   --page: #f7f6f3; --card: #ffffff; --ink: #1c1d20; --soft: #63666d; --line: #e3e1db; --accent: #2f5fd0;
-  --given: #fff4d6; --given-line: #d9a514; --heat: 47 95 208; --against: 200 76 40; }
+  --given: #fff4d6; --given-line: #d9a514; --heat: 47 95 208; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #131417; --card: #1c1e22; --ink: #ecebe7; --soft: #9b9ea6; --line: #303339; --accent: #86a8ff;
-  --given: #352d14; --given-line: #c79a1c; --heat: 110 150 255; --against: 240 120 80; } }
+  --given: #352d14; --given-line: #c79a1c; --heat: 110 150 255; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
@@ -57,8 +57,6 @@ svg .name { font-size: 13px; font-weight: 650; fill: var(--ink); text-anchor: mi
 .moves .class { display: block; font-size: 12px; font-weight: 400; color: var(--soft); line-height: 1.3; }
 svg .wave { fill: var(--accent); }
 .nats { fill: rgb(var(--heat)); }
-.evidence .for { fill: rgb(var(--heat)); }
-.evidence .against { fill: rgb(var(--against)); }
 .nats span { border-radius: 3px; white-space: pre-wrap; }
 .grid .text.nats { max-width: 60ch; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
