@@ -223,7 +223,7 @@ def test_projection_compares_each_pair_of_parts_that_are_there():
 
 
 def test_auxiliary_classifiers_of_what_is_there():
-    """Critics learn classes of real examples, the generator those of pairs of which it made at least one part."""
+    """Critics learn classes of real examples; the generator those of what it made, and of what it makes labels of."""
     parts = MODALITIES | {"kind": Label(3, features=4)}
     model = dataclasses.replace(SMALL, modalities=parts, auxiliary=2.0, penalties=(), weights={"vector": 0.5})
     params, batch = start(model, optax.sgd(1.0)).params, random_batch(parts, 32, present=0.7).masked()
@@ -237,7 +237,7 @@ def test_auxiliary_classifiers_of_what_is_there():
         for m, n in [("kind", "label"), ("label", "kind"), ("vector", "kind"), ("vector", "label")]:
             logits = np.asarray(classes[m][n])
             ce = np.log(np.exp(logits).sum(-1)) - (logits * np.asarray(x[n])).sum(-1)
-            there = np.asarray(play.present[m] & play.present[n] & (seen[m] | seen[n]))
+            there = np.asarray(seen[m] & play.present[n])
             total += model.weight(m) * ce[there].mean()
         return total
 
@@ -246,10 +246,13 @@ def test_auxiliary_classifiers_of_what_is_there():
     wanted = nats(play.real, play.present)
     without = {name: p for name, p in params["critic"].items() if not name.startswith("classifiers")}
     np.testing.assert_allclose(told - game.critics_loss(plain, without, {}, play, KEY, 0)[0], 2 * wanted, rtol=1e-3)
-    # A label that is made of a given vector hears what that vector's critic says of it.
-    assert (play.given["vector"] & play.judged("label")).any()
     told, logged = game.generator_loss(model, params["critic"], play)
     wanted = nats(play.fake, {name: play.judged(name) for name in parts})
+    for m, n in [("kind", "label"), ("label", "kind"), ("vector", "kind"), ("vector", "label")]:
+        belief = jax.nn.softmax(judge("classes")(judge("features")(play.fake))[m][n])
+        there = np.asarray(play.given[m] & play.judged(n))
+        assert there.any()
+        wanted -= (belief * np.log(play.fake[n])).sum(-1)[there].mean()
     np.testing.assert_allclose(logged["generator/classes"], wanted, rtol=1e-4)
     np.testing.assert_allclose(told - game.generator_loss(plain, without, play)[0], 2 * wanted, rtol=1e-3)
 

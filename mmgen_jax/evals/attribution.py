@@ -63,8 +63,8 @@ def evidence(
     """Equation (2) of log p(of | all others) by the real values that are given, {name: [B, *shape]} in nats.
 
     The baseline is the mean over the batch, of examples that have a modality. What an example lacks, and what is made
-    of symbols, has no share; symbols are given all along the way. Shares are as noisy as the likelihood: of a VAE, whose
-    log p(of | rest) is the difference of two estimates, it takes many draws of small examples before they mean much.
+    of symbols, has no share; symbols are given all along the way. Shares are as noisy as the likelihood: of a VAE,
+    whose log p(of | rest) is the difference of two estimates, they take many draws of small examples to mean much.
     """
     batch = batch.only(model.modalities).masked()
     x = {name: x for name, x in batch.values.items() if name != of and jnp.issubdtype(x.dtype, jnp.floating)}

@@ -1,16 +1,19 @@
 """What both players want, each for its own examples: that parts tell of one another.
 
     classes      sum_{m, n} mean [ -log p(x_n | x_m) ]                          n a label                         (1)
-    contrast     sum_{m < n} mean [ InfoNCE(e_m(x_m), e_n(x_n)) ]                                                 (2)
-               + sum_m mean [ InfoNCE(e_m(y_m), e_m(x_m)) ]                     of the generator alone            (3)
+               + sum_{m, n} mean [ -sum_k p(k | x_m) log y_nk ]                 of the generator alone            (2)
+    contrast     sum_{m < n} mean [ InfoNCE(e_m(x_m), e_n(x_n)) ]                                                 (3)
+               + sum_m mean [ InfoNCE(e_m(y_m), e_m(x_m)) ]                     of the generator alone            (4)
 
 The critics learn from real examples which classes and which parts go together, (5) and (6) of `critic.py`; the
-generator, which cannot change what they know, by (1) and (2) of pairs of which it made one part at least: a picture
-shows the label that is given, and a label is that of the picture. (3): what is made of a condition is like the example
-that had it. (1) Odena et al. 2017, arXiv:1610.09585. (2) and (3) Zhang et al. 2021
-(XMC-GAN, arXiv:2101.04702), of whole modalities; others of a batch are what each is told from. A weight that is too
-large makes the generator exaggerate: of numbers about -1 and 1 by a label, the upper ones came to lie about 1.2 with a
-weight of contrast of 0.1, and about 1.8 with 0.3 and attention (1,000 steps, one run of each).
+generator, which cannot change what they know, by (1) and (3) of made ones y that its own do. (2): a label y_n that is
+made of what is given, x_m, is as probable as they find it: unlike (1), whose slope vanishes where a made label is sure
+of a wrong class, that corrects it. (4): what is made of a condition is like the example that had it.
+
+(1) Odena et al. 2017, arXiv:1610.09585. (3) and (4) Zhang et al. 2021 (XMC-GAN, arXiv:2101.04702), of whole modalities;
+others of a batch are what each is told from. A weight that is too large makes the generator exaggerate: of numbers
+about -1 and 1 by a label, the upper ones came to lie about 1.2 with a weight of contrast of 0.1, and about 1.8 with 0.3
+and attention (1,000 steps, one run of each).
 """
 
 from __future__ import annotations
@@ -31,10 +34,11 @@ if TYPE_CHECKING:
     from mmgen_jax.gan.model import GAN
 
 Parts = Mapping[str, Array]  # by modality
+TINY = 1e-30  # the least probability of which a logarithm is taken
 
 
 def of_critics(model: GAN, weights: Params, play: Round, features: Parts) -> tuple[Array, Metrics]:
-    """(1) and (2) of real examples, by critics with these weights that see these `features` of them: sum, and parts."""
+    """(1) and (3) of real examples, by critics with these weights that see these `features` of them: sum, and parts."""
     metrics, judge = {}, model.judge
     if model.auxiliary:
         logits = judge(weights, "classes")(features)
@@ -45,11 +49,13 @@ def of_critics(model: GAN, weights: Params, play: Round, features: Parts) -> tup
 
 
 def of_generator(model: GAN, weights: Params, play: Round, real: Parts, fake: Parts) -> tuple[Array, Metrics]:
-    """(1) to (3) of made examples, by critics that see these features of real and of made ones."""
+    """(1) to (4) of made examples, by critics that see these features of real and of made ones."""
     metrics, judge = {}, model.judge
     made = {name: play.judged(name) for name in play.fake}
     if model.auxiliary:
-        metrics["classes"] = unknown(model, judge(weights, "classes")(fake), play.fake, made, play.present)
+        logits = judge(weights, "classes")(fake)
+        shown = unknown(model, logits, play.fake, made, play.present)
+        metrics["classes"] = shown + unheard(model, logits, play.fake, made, play.given)
     if model.contrastive:
         x, y = (judge(weights, "embeddings")(features) for features in (real, fake))
         told = jnp.stack(list(play.given.values())).any(0)
@@ -65,7 +71,7 @@ def weighed(model: GAN, metrics: Metrics) -> Array:
 
 
 def unknown(model: GAN, logits: Mapping[str, Parts], x: Parts, seen: Parts, present: Parts) -> Array:
-    """Equation (1) over examples that have m and n, of which one at least is `seen`, by logits of n from m.
+    """Equation (1) over examples of which m is `seen` and n present, by logits of n from m.
 
     A label that is not sure, as made ones are, counts as all of its classes by their probabilities.
     """
@@ -73,13 +79,22 @@ def unknown(model: GAN, logits: Mapping[str, Parts], x: Parts, seen: Parts, pres
     for m, labels in logits.items():
         for n, of in labels.items():
             nats = -(x[n] * jax.nn.log_softmax(of)).sum(-1)
-            there = present[m] & present[n] & (seen[m] | seen[n])
-            total = total + model.weight(m) * mean_of(there)(nats)
+            total = total + model.weight(m) * mean_of(seen[m] & present[n])(nats)
+    return total
+
+
+def unheard(model: GAN, logits: Mapping[str, Parts], y: Parts, made: Parts, given: Parts) -> Array:
+    """Equation (2) over examples of which n is made of m, among others, by logits of n from m."""
+    total = jnp.zeros(())
+    for m, labels in logits.items():
+        for n, of in labels.items():
+            nats = -(jax.nn.softmax(of) * jnp.log(jnp.maximum(y[n], TINY))).sum(-1)
+            total = total + model.weight(n) * mean_of(given[m] & made[n])(nats)
     return total
 
 
 def unlike(model: GAN, e: Parts, seen: Parts, present: Parts) -> Array:
-    """Equation (2) over, and against, examples of which m and n are present and one of them at least is `seen`."""
+    """Equation (3) over, and against, examples of which m and n are present and one of them at least is `seen`."""
     total = jnp.zeros(())
     for m, n in itertools.combinations(sorted(e), 2):
         there = present[m] & present[n] & (seen[m] | seen[n])
@@ -88,6 +103,6 @@ def unlike(model: GAN, e: Parts, seen: Parts, present: Parts) -> Array:
 
 
 def unfaithful(model: GAN, y: Parts, x: Parts, made: Parts) -> Array:
-    """Equation (3) over, and against, examples of which m was `made` of something."""
+    """Equation (4) over, and against, examples of which m was `made` of something."""
     terms = (model.weight(m) * mean_of(there)(info_nce(y[m], x[m], there=there)) for m, there in made.items())
     return sum(terms, jnp.zeros(()))
