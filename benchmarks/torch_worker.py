@@ -310,7 +310,9 @@ class Worker:
         if channels_last:
             p = {n: x.detach().to(memory_format=torch.channels_last).requires_grad_() if x.ndim == 4 else x
                  for n, x in p.items()}  # fmt: skip
-        wrap = torch.compile if compiled else lambda function: function
+        # For these shapes, whatever others have been compiled before.
+        torch.compiler.reset()
+        wrap = functools.partial(torch.compile, dynamic=False) if compiled else lambda function: function
         makers = {"sample": self._sampling, "r3gan": self._playing}
         self.step = makers.get(self.name, self._descending)(p, wrap, channels_last)
         start = time.perf_counter()
