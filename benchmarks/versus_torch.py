@@ -322,7 +322,7 @@ def main(args: Sequence[str] | None = None) -> None:
             print(name, file=sys.stderr, flush=True)
             rows[name] = measured(CASES[name](options), theirs, options)
             jax.clear_caches()
-    write("versus_torch", options, rows)
+            write("versus_torch", options, rows)  # after each, so that a run that is cut off leaves what it has
 
 
 if __name__ == "__main__":
