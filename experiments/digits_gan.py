@@ -2,10 +2,10 @@
 
 COMMAND   mmgen train experiments/digits_codes.py --workdir runs/digits_codes
           mmgen train experiments/digits_gan.py --workdir runs/digits_gan && mmgen report runs/digits_gan
-EXPECTED  the whole run has not been measured since labels are taught what the classifiers believe. After 500 steps of
-          one planned for 1,000: label given sound 0.94, picture 0.89, sentence 0.85, clip 0.68. Before, after 4,000 steps:
-          picture, clip and sound given label 1.00, text 0.90, but labels were of four of the ten classes. 7 to 9
-          steps/s on two CPU cores
+EXPECTED  no whole run has been measured since labels are taught what the classifiers believe. After 500 steps of one
+          planned for 1,000: label given sound 0.94, picture 0.89, sentence 0.85, clip 0.68. Before, after 4,000
+          steps: picture, clip and sound given label 1.00, text 0.90, but labels were of four of the ten classes.
+          7 to 9 steps/s on two CPU cores
 
 What is made of real values is played for as the code that `digits_codes.py` has of it. The losses are R3GAN's,
 relativistic pairing with R1 and R2, for the critic of each modality and for the one that sees all five; the slopes by
