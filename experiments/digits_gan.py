@@ -2,10 +2,9 @@
 
 COMMAND   mmgen train experiments/digits_codes.py --workdir runs/digits_codes
           mmgen train experiments/digits_gan.py --workdir runs/digits_gan && mmgen report runs/digits_gan
-EXPECTED  no whole run has been measured since labels are taught what the classifiers believe. After 500 steps of one
-          planned for 1,000: label given sound 0.94, picture 0.89, sentence 0.85, clip 0.68. Before, after 4,000
-          steps: picture, clip and sound given label 1.00, text 0.90, but labels were of four of the ten classes.
-          7 to 9 steps/s on two CPU cores
+EXPECTED  under 3 minutes of training at 7 to 9 steps/s on two CPU cores, then an evaluation of one; picture given label
+          0.98, text 0.90, sound 0.80, label given picture 0.91, all five agree in 0.87 of samples out of nothing; but
+          these are far from the data (Frechet distance of pictures 35), and sentences are right in 0.42 to 0.70 only
 
 What is made of real values is played for as the code that `digits_codes.py` has of it. The losses are R3GAN's,
 relativistic pairing with R1 and R2, for the critic of each modality and for the one that sees all five; the slopes by
@@ -48,9 +47,9 @@ adam = mm.Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine")
 experiment = dataclasses.replace(
     digits_flow.experiment,
     model=model,
-    steps=4000,
+    steps=1000,
     batch_size=128,
     optimizer=mm.Players(generator=adam, critic=adam, warmup=100, ema=0.998),
     steps_per_call=20,
-    save_every=2000,
+    save_every=500,
 )
