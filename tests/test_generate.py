@@ -82,3 +82,7 @@ def test_an_earlier_step_to_be_guided_away_from(run, tmp_path, monkeypatch, caps
     assert not np.allclose(made[0], made[1])
     assert cli.main(["sample", str(run), "--weak", "1"]) == 2
     assert "--weak changes nothing at a guidance scale of 1" in capsys.readouterr().err
+
+
+def test_the_command_line_offers_every_prior_there_is():
+    assert tuple(generate.PRIORS) == cli.PRIORS

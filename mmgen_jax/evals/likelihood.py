@@ -3,7 +3,8 @@
     nll  = mean_i -log p(x_i | given_i)                                                                     (1)
     bits = sum_i -log p(x_i | given_i) / (log 2 sum_i D_i),     D_i the values of x_i, of a text its symbols    (2)
 
-Whether p is exact, a bound or an estimate is the model's business (`types.Likely`). Of real values p is a density, and
+Whether p is exact, a bound or an estimate is the model's business (`types.Likely`). Of a VAE what is conditional is the
+difference of two estimates, so of large examples noise unless many codes are drawn. Of real values p is a density, and
 (1) may be negative. Where they were rounded to L levels from 0 to 1, as pixels are to 256, the probability of a cell is
 what can be compared with other work:
 
