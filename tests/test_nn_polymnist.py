@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 import mmgen_jax as mm
-from mmgen_jax.nn.conv import conv_as_matmul, conv_native, double, double_last, halve, halve_last
+from mmgen_jax.nn.conv import conv_as_matmul, conv_native, double, halve
 from mmgen_jax.nn.mlp import DenseDecoder, DenseEncoder
 from mmgen_jax.nn.polymnist import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder, pooled, repeated
 from mmgen_jax.nn.towers import Towers
@@ -77,24 +77,12 @@ def test_both_forms_of_a_strided_convolution_are_equal(outputs):
     assert_equal(lambda x, k: conv_as_matmul(x, k, padding, 2), lambda x, k: conv_native(x, k, padding, 2), x, kernel)
 
 
-@pytest.mark.parametrize("space", [(9,), (7, 8), (1, 5), (4, 3, 5)])
-def test_the_forms_with_the_batch_last_are_equal(space):
-    x, kernel, small = normal(0, 2, *space, 3), normal(1, *(3,) * len(space), 3, 5), tuple(-(-n // 2) for n in space)
-    y = normal(2, 2, *small, 3)
-
-    def last(form, x, kernel, *size):
-        return form(x.swapaxes(0, -1), kernel.reshape(-1, 5), *size).swapaxes(0, -1)
-
-    assert_equal(lambda x, k: last(halve_last, x, k), halve, x, kernel)
-    assert_equal(lambda x, k: last(double_last, x, k, space), lambda x, k: double(x, k, space), y, kernel)
-
-
 @pytest.mark.parametrize("encoder, decoder", PAIRS[:3])
 def test_the_networks_are_the_same_on_every_platform(monkeypatch, encoder, decoder):
     network, x = mm.Image(9, 5, 3, encoder=encoder, decoder=decoder((9, 5, 3))), normal(0, 2, 9, 5, 3)
     said = []
     for last in (False, True):
-        monkeypatch.setattr("mmgen_jax.nn.polymnist.batch_last", lambda last=last: last)
+        monkeypatch.setattr("mmgen_jax.nn.batch_last.preferred", lambda last=last: last)
         code, params = jax.jit(network.encoder_network(6).init_with_output)(jax.random.key(1), x)
         picture, more = jax.jit(network.decoder_network().init_with_output)(jax.random.key(2), code)
         said.append((code, picture, params, more))

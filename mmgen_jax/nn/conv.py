@@ -7,8 +7,8 @@ adjoint is the same primitive followed by depth-to-space:
     down: [n] -> [ceil(n / 2)]     y_i = sum_k w_k x_{2i + k - 1},   k = 0..3        (1)
     up:   [ceil(n / 2)] -> [n]     the transpose of (1)                              (2)
 
-Kernel 3, whose last tap k = 3 is missing, is what many published networks have: `halve` and `double`. With the
-batch as the last axis these take about half of the time on CPU.
+Kernel 3, whose last tap k = 3 is missing, is what many published networks have: `halve` and `double`. Layers with
+`last` have the batch as the last axis, [C, *space, B], as `batch_last.py` says: fast on CPU.
 
 This is no matter of taste. On CPU, XLA runs the gradients of strided and transposed convolutions, and of any
 convolution inside `lax.scan`, through naive loops that are 10 to 90 times slower; as a matrix product over shifted
@@ -18,7 +18,6 @@ primitive is `lax.conv_general_dilated`. Both forms compute the same numbers (te
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -29,6 +28,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mmgen_jax.nn import batch_last
+from mmgen_jax.nn.norm import RMSNorm
 from mmgen_jax.nn.parts import in_parts
 from mmgen_jax.types import Array
 
@@ -91,83 +92,6 @@ def double(x: Array, kernel: Array, size: Sequence[int]) -> Array:
     return depth_to_space(cells, (2,) * d)[:, *(slice(n) for n in size), :]
 
 
-def batch_last() -> bool:
-    """Whether `halve_last` and `double_last`, with [C, *space, B] in place of [B, *space, C], are the fast forms here.
-
-    On CPU: with the batch side by side, every copy and sum over shifted pixels runs over whole vectors, however few the
-    channels are. Chosen while tracing, as in `conv`.
-    """
-    return jax.default_backend() == "cpu"
-
-
-@jax.custom_vjp
-def halve_last(x: Array, kernel: Array) -> Array:
-    """`halve` of x [C, *n, B] with a flat kernel [3^d C, O] -> [O, *ceil(n / 2), B]."""
-    return _times(kernel.T, _halving_windows(x))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def double_last(x: Array, kernel: Array, size: Sequence[int]) -> Array:
-    """`double` of x [C, *ceil(n / 2), B] with a flat kernel [3^d C, O] -> [O, *n, B], n = `size`."""
-    d = len(size)
-    y = _times(_transposed(kernel, d, kernel.shape[1]), x)
-    y = y.reshape(*(3,) * d, -1, *x.shape[1:])
-    # What each cell sends through each tap, [3, ..., 3, O, *cells, B]: summed up, and woven into one, axis by axis.
-    for n in size:
-        nothing = jnp.zeros_like(lax.slice_in_dim(y[0], 0, 1, axis=d))
-        following = jnp.concatenate([lax.slice_in_dim(y[0], 1, None, axis=d), nothing], axis=d)
-        pairs = jnp.stack([y[1], y[2] + following], axis=d + 1)
-        y = lax.slice_in_dim(pairs.reshape(*pairs.shape[:d], -1, *pairs.shape[d + 2 :]), 0, n, axis=d)
-    return y
-
-
-# Each is the other's adjoint. XLA would make that of a slice with stride a sum of one padded copy for each tap.
-def _halve_forward(x: Array, kernel: Array) -> tuple[Array, Any]:
-    seen = _halving_windows(x)
-    return _times(kernel.T, seen), (seen, kernel, x.shape[1:-1])
-
-
-def _halve_backward(kept: Any, g: Array) -> tuple[Array, Array]:
-    seen, kernel, size = kept
-    return double_last(g, _transposed(kernel, len(size), len(g)), size), _outer(seen, g)
-
-
-def _double_forward(x: Array, kernel: Array, size: Sequence[int]) -> tuple[Array, Any]:
-    return double_last(x, kernel, size), (x, kernel)
-
-
-def _double_backward(size: Sequence[int], kept: Any, g: Array) -> tuple[Array, Array]:
-    x, kernel = kept
-    seen = _halving_windows(g)
-    back = kernel.reshape(3 ** len(size), len(x), -1).swapaxes(0, 1).reshape(len(x), -1)
-    return _times(back, seen), _transposed(_outer(seen, x), len(size), len(x))
-
-
-halve_last.defvjp(_halve_forward, _halve_backward)
-double_last.defvjp(_double_forward, _double_backward)
-
-
-def _halving_windows(x: Array) -> Array:
-    """What each output of `halve_last` sees of x [C, *n, B]: [3^d C, *ceil(n / 2), B]."""
-    d = x.ndim - 2
-    return jnp.concatenate([*windows(jnp.pad(x, ((0, 0), *((1, 1),) * d, (0, 0))), (3,) * d, stride=2).values()])
-
-
-def _times(matrix: Array, x: Array) -> Array:
-    """Matrix [O, K] on x [K, ...]: [O, ...]."""
-    return (matrix @ x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
-
-
-def _outer(x: Array, y: Array) -> Array:
-    """x [K, ...], y [O, ...]: the gradient [K, O] of a kernel."""
-    return lax.dot_general(x.reshape(len(x), -1), y.reshape(len(y), -1), (((1,), (1,)), ((), ())))
-
-
-def _transposed(kernel: Array, d: int, outputs: int) -> Array:
-    """A flat kernel [3^d C, O] with inputs and outputs exchanged, [3^d O, C]."""
-    return kernel.reshape(3**d, -1, outputs).swapaxes(1, 2).reshape(3**d * outputs, -1)
-
-
 def space_to_depth(x: Array, strides: Sequence[int]) -> Array:
     """[B, n_1 s_1, ..., C] -> [B, n_1, ..., prod(s) C]: each block of `strides` becomes the channels of one cell."""
     d = len(strides)
@@ -207,12 +131,14 @@ class Down(nn.Module):
     """Equation (1), [B, *n, C] -> [B, *m, features]; an axis of stride 1 has size 1 and kernel 1.
 
     causal: along the first axis y_i is of x_{2i - 2}, ..., x_{2i + 1}: of nothing after its own two.
+    last: x and the result are [C, *n, B].
     """
 
     features: int
     strides: tuple[int, ...]
     dtype: Any = jnp.float32
     causal: bool = False
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -220,48 +146,59 @@ class Down(nn.Module):
         front = [2 if self.causal and axis == 0 else 1 for axis in range(x.ndim - 2)]
         sizes = zip(front, x.shape[1:-1], self.strides, strict=True)
         pad = [(f, 2 - f + n % 2) if s == 2 else (0, 0) for f, n, s in sizes]
-        cells = space_to_depth(jnp.pad(x, ((0, 0), *pad, (0, 0))), self.strides)
-        return ConvOnCells(self.features, self.strides, [(0, 0)] * len(self.strides), self.dtype)(cells)
+        in_cells = batch_last.space_to_depth if self.last else space_to_depth
+        cells = in_cells(jnp.pad(x, ((0, 0), *pad, (0, 0))), self.strides)
+        return ConvOnCells(self.features, self.strides, [(0, 0)] * len(pad), self.dtype, self.last)(cells)
 
 
 class Up(nn.Module):
     """Equation (2), [B, *m, C] -> [B, *size, features]; the mirror of `Down`.
 
     causal: along the first axis both y_{2i} and y_{2i + 1} are of x_{i - 1} and x_i alone.
+    last: x and the result are [C, *m, B].
     """
 
     features: int
     size: tuple[int, ...]
     dtype: Any = jnp.float32
     causal: bool = False
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         strides = strides_between(self.size, x.shape[1:-1])
         outputs = math.prod(strides) * self.features
-        cells = ConvOnCells(outputs, strides, [(s - 1, s - 1) for s in strides], self.dtype)(x)
+        cells = ConvOnCells(outputs, strides, [(s - 1, s - 1) for s in strides], self.dtype, self.last)(x)
         # The mirror of Down's padding: the first pixel of the first cell lies outside. Kept, none sees a later cell.
         first = [0 if self.causal and axis == 0 else s - 1 for axis, s in enumerate(strides)]
         inside = (slice(f, f + n) for f, n in zip(first, self.size, strict=True))
-        return depth_to_space(cells, strides)[:, *inside, :]
+        pixels = batch_last.depth_to_space if self.last else depth_to_space
+        return pixels(cells, strides)[:, *inside, :]
 
 
 class ConvOnCells(nn.Module):
     """`conv` with its parameters. The kernel is stored flat, [prod(size) C, features]: XLA takes five times as long to
     compile the drawing of random numbers in many dimensions.
+
+    last: x and the result are [C, *n, B].
     """
 
     features: int
     size: tuple[int, ...]
     padding: Padding
     dtype: Any = jnp.float32
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        flat = (math.prod(self.size) * x.shape[-1], self.features)
+        channels = x.shape[0 if self.last else -1]
+        flat = (math.prod(self.size) * channels, self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), flat).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        y = conv(x.astype(self.dtype), kernel.reshape(*self.size, x.shape[-1], self.features), self.padding)
+        if self.last:
+            y = batch_last.conv(x.astype(self.dtype), kernel, self.size, self.padding)
+            return y + jnp.broadcast_to(bias.reshape(-1, *(1,) * (x.ndim - 1)), y.shape)
+        y = conv(x.astype(self.dtype), kernel.reshape(*self.size, channels, self.features), self.padding)
         return y + jnp.broadcast_to(bias, y.shape)
 
 
@@ -281,10 +218,12 @@ class ConvEncoder(nn.Module):
     def __call__(self, x: Array) -> Array:
         if self.fold:
             x = space_to_depth(filled(x, self.fold), self.fold)
-        sizes = halvings(x.shape[1:-1])
+        sizes, last = halvings(x.shape[1:-1]), batch_last.preferred()
+        x = x.swapaxes(0, -1) if last else x
         for i, (large, small) in enumerate(itertools.pairwise(sizes)):
-            x = Down(self.features * min(2**i, 8), strides_between(large, small), self.dtype)(x)
-            x = nn.silu(nn.RMSNorm(dtype=self.dtype)(x))
+            x = Down(self.features * min(2**i, 8), strides_between(large, small), self.dtype, last=last)(x)
+            x = nn.silu(RMSNorm(self.dtype, last)(x))
+        x = x.swapaxes(0, -1) if last else x
         x = x.reshape(x.shape[0], -1)
         x = nn.silu(nn.Dense(8 * self.features, dtype=self.dtype)(x))
         return nn.Dense(self.outputs, dtype=self.dtype)(x)
@@ -316,8 +255,9 @@ class ConvDecoder(nn.Module):
         widths = [self.features * min(2**i, 8) for i in range(len(sizes) - 1)][::-1]
         x = nn.silu(nn.Dense(8 * self.features, dtype=self.dtype)(z))
         x = nn.Dense(math.prod(sizes[0]) * (widths or [shape[-1]])[0], dtype=self.dtype)(x)
-        x = x.reshape(x.shape[0], *sizes[0], -1)
+        x, last = x.reshape(x.shape[0], *sizes[0], -1), batch_last.preferred()
+        x = x.swapaxes(0, -1) if last else x
         for size, width in zip(sizes[1:], [*widths[1:], shape[-1]], strict=False):
-            x = nn.silu(nn.RMSNorm(dtype=self.dtype)(x))
-            x = Up(width, size, self.dtype)(x)
-        return x
+            x = nn.silu(RMSNorm(self.dtype, last)(x))
+            x = Up(width, size, self.dtype, last=last)(x)
+        return x.swapaxes(0, -1) if last else x

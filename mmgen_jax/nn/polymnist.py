@@ -24,7 +24,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmgen_jax.nn.conv import batch_last, conv, double, double_last, halve, halve_last, windows
+from mmgen_jax.nn import batch_last
+from mmgen_jax.nn.conv import conv, double, halve, windows
 from mmgen_jax.nn.parts import in_parts
 from mmgen_jax.types import Array
 
@@ -55,7 +56,7 @@ class Conv3(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         x, flat = x.astype(self.dtype), flat.astype(self.dtype)
         if self.last:
-            y = halve_last(x, flat) if self.size is None else double_last(x, flat, self.size)
+            y = batch_last.halve(x, flat) if self.size is None else batch_last.double(x, flat, self.size)
             return y + jnp.broadcast_to(bias.reshape(-1, *(1,) * (d + 1)), y.shape)
         kernel = flat.reshape(*(3,) * d, channels, self.features)
         if self.size is not None:
@@ -77,7 +78,7 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        last = batch_last()
+        last = batch_last.preferred()
         x = x.swapaxes(0, -1) if last else x
         for features in (32, 64, 128):
             x = nn.relu(Conv3(features, stride=2, last=last, dtype=self.dtype)(x))
@@ -100,7 +101,7 @@ class ConvDecoder(nn.Module):
         """The same for all rows at once."""
         *sizes, smallest = halved(self.shape[:-1], 3)
         x = nn.relu(nn.Dense(math.prod(smallest) * 128, dtype=self.dtype)(z)).reshape(z.shape[0], *smallest, 128)
-        last = batch_last()
+        last = batch_last.preferred()
         x = x.swapaxes(0, -1) if last else x
         for features, size in zip((64, 32), sizes[:0:-1], strict=True):
             x = nn.relu(Conv3(features, size=size, last=last, dtype=self.dtype)(x))

@@ -17,7 +17,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mmgen_jax.nn import batch_last
 from mmgen_jax.nn.conv import Down, Up, halvings, strides_between
+from mmgen_jax.nn.norm import RMSNorm
 from mmgen_jax.types import Array
 
 
@@ -59,10 +61,11 @@ class Generator(nn.Module):
         widths = [self.features * min(2**i, self.growth) for i in range(len(sizes) - 1)][::-1]
         x = nn.relu(nn.Dense(4 * self.features, dtype=self.dtype)(code))
         x = nn.Dense(math.prod(sizes[0]) * (widths or [channels])[0], dtype=self.dtype)(x)
-        x = x.reshape(len(x), *sizes[0], -1)
+        x, last = x.reshape(len(x), *sizes[0], -1), batch_last.preferred()
+        x = x.swapaxes(0, -1) if last else x
         for size, width in zip(sizes[1:], [*widths[1:], channels], strict=False):
-            x = Up(width, size, self.dtype)(nn.relu(nn.RMSNorm(dtype=self.dtype)(x)))
-        return x
+            x = Up(width, size, self.dtype, last=last)(nn.relu(RMSNorm(self.dtype, last)(x)))
+        return x.swapaxes(0, -1) if last else x
 
 
 class Critic(nn.Module):
@@ -76,10 +79,12 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = x.astype(self.dtype)
-        sizes = halvings(x.shape[1:-1]) if x.ndim > 2 else [()]
+        sizes, last = halvings(x.shape[1:-1]) if x.ndim > 2 else [()], batch_last.preferred()
+        x = x.swapaxes(0, -1) if last else x
         for i, (large, small) in enumerate(itertools.pairwise(sizes)):
             width = self.features * min(2**i, self.growth)
-            x = nn.leaky_relu(Down(width, strides_between(large, small), self.dtype)(x), 0.2)
+            x = nn.leaky_relu(Down(width, strides_between(large, small), self.dtype, last=last)(x), 0.2)
+        x = x.swapaxes(0, -1) if last else x
         x = x.reshape(len(x), -1)
         x = nn.leaky_relu(nn.Dense(4 * self.features, dtype=self.dtype)(x), 0.2)
         return nn.Dense(self.outputs, dtype=self.dtype)(x)

@@ -1,0 +1,110 @@
+"""With the batch as the last axis layers compute what they do with it first, and so do their gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmgen_jax.gan.networks.dcgan import DCGAN
+from mmgen_jax.nn import batch_last, conv
+from mmgen_jax.nn.norm import RMSNorm
+
+SPACES = [(9,), (7, 8), (1, 5), (4, 3, 5)]
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def assert_equal(last, first, *args):
+    """Values and gradients in every argument; the first argument of `last` and its result have the batch last."""
+
+    def told(form):
+        def loss(*args):
+            y = form(*args)
+            return jnp.sin(y).sum(), y
+
+        return jax.jit(jax.value_and_grad(loss, range(len(args)), has_aux=True))(*args)
+
+    said, expected = told(lambda x, *rest: last(x.swapaxes(0, -1), *rest).swapaxes(0, -1)), told(first)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), said, expected)
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("inputs, outputs", [(2, 4), (4, 2)])
+@pytest.mark.parametrize("padding", [(0, 0), (1, 0), (1, 1)])
+def test_convolutions(space, inputs, outputs, padding):
+    """Both forms, in which the output has fewer, as many, and more places."""
+    size = tuple(min(n, 2) for n in space)
+    around = [padding if k == 2 else (0, 0) for k in size]
+    x, kernel = normal(0, 3, *space, inputs), normal(1, int(np.prod(size)) * inputs, outputs)
+    assert_equal(
+        lambda x, k: batch_last.conv(x, k, size, around),
+        lambda x, k: conv.conv(x, k.reshape(*size, inputs, outputs), around),
+        x,
+        kernel,
+    )
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_halving_and_doubling(space):
+    kernel, small = normal(1, 3 ** len(space) * 3, 5), tuple(-(-n // 2) for n in space)
+    full = (*(3,) * len(space), 3, 5)
+    x, y = normal(0, 2, *space, 3), normal(2, 2, *small, 3)
+    assert_equal(batch_last.halve, lambda x, k: conv.halve(x, k.reshape(full)), x, kernel)
+    assert_equal(
+        lambda y, k: batch_last.double(y, k, space), lambda y, k: conv.double(y, k.reshape(full), space), y, kernel
+    )
+
+
+@pytest.mark.parametrize("space", [(6,), (4, 2), (2, 4, 6)])
+def test_cells_are_taken_apart_in_the_same_order(space):
+    x, strides = normal(0, 2, *space, 3), (2,) * len(space)
+    cells = batch_last.space_to_depth(x.swapaxes(0, -1), strides)
+    np.testing.assert_array_equal(cells.swapaxes(0, -1), conv.space_to_depth(x, strides))
+    np.testing.assert_array_equal(batch_last.depth_to_space(cells, strides), x.swapaxes(0, -1))
+
+
+def test_the_norm_is_of_the_channels_of_each_cell():
+    x, scale = normal(0, 2, 4, 3, 5), normal(1, 5)
+    assert_equal(
+        lambda x, s: RMSNorm(last=True).apply({"params": {"scale": s}}, x),
+        lambda x, s: x / jnp.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * s.reshape(1, 1, 1, 5),
+        x,
+        scale,
+    )
+    y = RMSNorm(jnp.bfloat16).apply({"params": {"scale": scale}}, 300 * x.astype(jnp.bfloat16))
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y, RMSNorm().apply({"params": {"scale": scale}}, x), rtol=0.02, atol=0.02)
+
+
+NETWORKS = {
+    "encoder": (lambda: conv.ConvEncoder(3, 4), (9, 5, 2)),
+    "clip encoder": (lambda: conv.ConvEncoder(3, 4, fold=(2, 1, 1)), (5, 9, 6, 2)),
+    "decoder": (lambda: conv.ConvDecoder((9, 5, 2), 4), (6,)),
+    "sound decoder": (lambda: conv.ConvDecoder((40, 1), 4, fold=(4,)), (6,)),
+    "DCGAN generator": (lambda: DCGAN().generator((9, 5, 2), 4), (6,)),
+    "DCGAN critic": (lambda: DCGAN().critic(2, 4), (9, 5, 2)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_networks_are_the_same_on_every_platform(monkeypatch, name, batch):
+    network, shape = NETWORKS[name]
+    x, said = normal(0, batch, *shape), []
+    for last in (False, True):
+        monkeypatch.setattr(batch_last, "preferred", lambda last=last: last)
+        params = jax.jit(network().init)(jax.random.key(1), x)["params"]
+        params = jax.tree.map(lambda p: p + 0.1, params)  # biases too
+        said.append((params, *told(network(), params, x)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *said)
+
+
+def told(network, params, x):
+    def loss(params, x):
+        y = network.apply({"params": params}, x)
+        return jnp.sin(y).mean(), y
+
+    (_, y), grads = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, x)
+    return y, grads
