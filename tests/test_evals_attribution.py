@@ -104,7 +104,7 @@ def test_the_evidence_is_the_change_of_the_likelihood():
     assert found["a"][0, 0] == 0  # it is not there
 
 
-def test_the_evidence_of_a_vae_sums_to_its_likelihood():
+def test_the_evidence_of_a_vae_sums_to_how_probable_its_answer_becomes():
     parts = {"x": Vector(2, likelihood=Normal(1.0), features=4), "l": Label(3)}
     model = VAE(modalities=parts, latent=1)
     values = {"x": np.random.default_rng(0).random((4, 2), np.float32), "l": np.arange(4) % 3}
@@ -112,5 +112,5 @@ def test_the_evidence_of_a_vae_sums_to_its_likelihood():
     variables = {"params": jax.jit(model.init)(KEY)[0]}
     found = jax.jit(lambda batch: evidence(model, variables, batch, KEY, "l", steps=20, draws=20))(batch)
     middle = {"x": np.tile(values["x"].mean(0), (4, 1)), "l": values["l"]}
-    ends = [model.log_likelihood(variables, Batch(v, batch.present), KEY, ("l",), 20).value for v in (values, middle)]
+    ends = [model.log_predictive(variables, Batch(v, batch.present), KEY, "l", 20) for v in (values, middle)]
     np.testing.assert_allclose(found["x"].sum(1), ends[0] - ends[1], rtol=0.02, atol=1e-4)

@@ -7,7 +7,7 @@ import pytest
 
 from mmgen_jax.gan.networks.dcgan import DCGAN
 from mmgen_jax.nn import batch_last, conv
-from mmgen_jax.nn.norm import RMSNorm
+from mmgen_jax.nn.channels import RMSNorm
 
 SPACES = [(9,), (7, 8), (1, 5), (4, 3, 5)]
 

@@ -11,6 +11,8 @@ from report_fakes import MODALITIES, Fake, Tags, collected, written_run
 
 from mmgen_jax.modalities import Bytes, Text, Wordlist
 from mmgen_jax.report.contents import Contents
+from mmgen_jax.report.evidence import flat
+from mmgen_jax.report.evidence_sections import evidence as evidence_section
 from mmgen_jax.report.looking import Looks
 from mmgen_jax.report.looking_sections import inside
 from mmgen_jax.report.page import page
@@ -47,6 +49,34 @@ def test_where_it_looks_and_what_answers_follow(run, contents):
     assert contents.looks.attention is None and set(contents.looks.follows.values()) == {0.0}
     assert "Where it looks" not in page(contents) and "What answers follow" in page(contents)
     assert inside(["a"], Looks(1, {}, None, {})) == ""
+
+
+class Answering(Fake):
+    """The more probable an answer, the larger the sum of the sound and of the upper half of the picture."""
+
+    def log_predictive(self, variables, batch, key, of, draws=None):
+        assert of == "label"
+        image = batch.values["image"][:, :2].sum((1, 2, 3)) - batch.values["image"][:, 2:].sum((1, 2, 3)) / 2
+        return jnp.where(batch.present["image"], image, 0) + batch.values["clip"].sum((1, 2, 3, 4))
+
+
+def test_what_speaks_for_the_answer(run, contents):
+    found = collected(run, Answering())
+    assert found.evidence.of == "label" and set(found.evidence.shares) == {"image", "clip"}  # a waveform is no map
+    whole = np.stack([found.evidence.shares["image"][i][..., 0] for i in range(3)])
+    values = np.asarray(found.real.values["image"][:3, ..., 0])
+    slope = np.array([1, 1, -0.5, -0.5])[None, :, None]
+    away = whole / slope  # x minus the mean of ten examples
+    np.testing.assert_allclose(away - away[:1], values - values[:1], atol=1e-5)
+    np.testing.assert_array_equal(found.evidence.shares["clip"], 0)
+    shown = evidence_section(found)
+    Tags(shown)
+    assert shown.count('alt="evidence"') == 6 and f"{whole[0].sum():+.1f}" in shown and "cat &amp; dog" in shown
+    assert page(found).count("What speaks for the answer") == 1
+    assert contents.evidence is None and "What speaks" not in page(contents)
+    spectrum = np.arange(6.0).reshape(3, 2)  # frames, bands
+    np.testing.assert_array_equal(flat(spectrum), [[1, 3, 5], [0, 2, 4]])
+    np.testing.assert_array_equal(flat(np.ones((4, 3, 2, 5))), np.full((3, 2), 20))
 
 
 class Predictive(Fake):

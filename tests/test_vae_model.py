@@ -11,7 +11,7 @@ import optax
 import pytest
 from vae_cases import random_batch
 
-from mmgen_jax.modalities import Image, Label, Text, Vector
+from mmgen_jax.modalities import Image, Label, Normal, Text, Vector
 from mmgen_jax.types import Batch, TrainState
 from mmgen_jax.vae import (
     ELBO,
@@ -274,3 +274,24 @@ def test_a_model_without_codes_says_so():
     prior = model.fit_prior({"params": fresh(model)}, data_, GaussianMixturePrior(components=1), jax.random.key(0))
     with pytest.raises(ValueError, match="Nexus has no codes that a prior could be fitted to"):
         nexus.sample({"params": params}, jax.random.key(0), 2, prior=prior)
+
+
+def test_the_predictive_probability_is_of_what_is_sampled():
+    """Of a label and a scale, against many samples; nothing of what is asked for is seen."""
+    parts = {"x": Vector(2, likelihood=Normal(1.0), features=4), "l": Label(3)}
+    model = VAE(modalities=parts, latent=2, private={"l": 1})
+    params = jax.tree.map(lambda p: 3 * p, model.init(jax.random.key(0))[0])
+    batch = Batch({"x": np.ones((3, 2), np.float32), "l": np.arange(3)}, {n: np.ones(3, bool) for n in parts})
+    value = model.log_predictive({"params": params}, batch, jax.random.key(1), "l", draws=2_000)
+    np.testing.assert_allclose(jnp.exp(value).sum(), 1, rtol=0.05)  # the same is given with each of the three labels
+    given = Batch(batch.values, {"x": np.ones(3, bool), "l": np.zeros(3, bool)})
+    logits = []
+    for key in jax.random.split(jax.random.key(2), 500):
+        codes = model.codes(params, given.masked(), key)
+        code = jnp.concatenate([codes[""], codes["l"]], axis=-1)
+        logits.append(parts["l"].log_prob(model.decoder(params, "l"), code, batch.values["l"]))
+    np.testing.assert_allclose(jnp.exp(value), jnp.exp(jnp.stack(logits)).mean(0), atol=0.05)
+    lacking = Batch(batch.values, {"x": np.ones(3, bool), "l": np.arange(3) > 0})
+    assert model.log_predictive({"params": params}, lacking, jax.random.key(1), "l")[0] == 0
+    with pytest.raises(ValueError, match="'y'"):
+        model.log_predictive({"params": params}, batch, jax.random.key(1), "y")

@@ -9,14 +9,14 @@ out, and 1 where leaving it out is as good as giving nothing. Modalities that sa
 their numbers are small, though together they say everything.
 
 (2), of Sundararajan et al. 2017 (arXiv:1703.01365), shares f(x) - f(b) out among the values of an input x: the sum of g
-is that difference, up to the steps. With f = log p(y_m | x), of a model that has a likelihood, it says which values of
-what is given speak for y_m (g > 0) or against it, and summed over a modality how much that modality does.
+is that difference, up to the steps. With f = log p(y_m | x), as the model answers (`Answering`) or by its likelihood,
+it says which values of what is given speak for y_m (g > 0) or against it, and summed over a modality how much all do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,15 @@ import numpy as np
 
 from mmgen_jax.evals.sampling import draw
 from mmgen_jax.types import Array, Batch, Key, Likely, Model, Variables
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A model that says how probable it makes an answer: an optional capability, asked for by `isinstance`."""
+
+    def log_predictive(
+        self, variables: Variables, batch: Batch, key: Key, of: str, draws: int | None = None
+    ) -> Array: ...  # [B] in nats, of what is there of `of`, given all else that is
 
 
 def leave_one_out(model: Model, variables: Variables, batch: Batch, key: Key) -> dict[tuple[str, str], float]:
@@ -58,13 +67,20 @@ def difference(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def evidence(
-    model: Likely, variables: Variables, batch: Batch, key: Key, of: str, *, steps: int = 16, draws: int | None = None
+    model: Answering | Likely,
+    variables: Variables,
+    batch: Batch,
+    key: Key,
+    of: str,
+    *,
+    steps: int = 16,
+    draws: int | None = None,
 ) -> dict[str, Array]:
     """Equation (2) of log p(of | all others) by the real values that are given, {name: [B, *shape]} in nats.
 
     The baseline is the mean over the batch, of examples that have a modality. What an example lacks, and what is made
-    of symbols, has no share; symbols are given all along the way. Shares are as noisy as the likelihood: of a VAE,
-    whose log p(of | rest) is the difference of two estimates, they take many draws of small examples to mean much.
+    of symbols, has no share; symbols are given all along the way. Of a model that is not `Answering` f is the
+    likelihood, and shares are as noisy as its estimate.
     """
     batch = batch.only(model.modalities).masked()
     x = {name: x for name, x in batch.values.items() if name != of and jnp.issubdtype(x.dtype, jnp.floating)}
@@ -75,6 +91,8 @@ def evidence(
 
     def log_p(given: dict[str, Array]) -> Array:
         whole = Batch({**batch.values, **given}, batch.present)
+        if isinstance(model, Answering):
+            return model.log_predictive(variables, whole, key, of, draws)
         return model.log_likelihood(variables, whole, key, (of,), draws).value
 
     return integrated_gradients(log_p, x, {name: mean(name) for name in x}, steps)

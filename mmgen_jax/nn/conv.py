@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mmgen_jax.nn import batch_last
-from mmgen_jax.nn.norm import RMSNorm
+from mmgen_jax.nn.channels import RMSNorm
 from mmgen_jax.nn.parts import in_parts
 from mmgen_jax.types import Array
 

@@ -24,6 +24,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mmgen_jax.nn import batch_last
+from mmgen_jax.nn.channels import Dense, GroupNorm, RMSNorm
 from mmgen_jax.nn.conv import Down, Up, depth_to_space, filled, space_to_depth, strides_between
 from mmgen_jax.nn.parts import in_parts
 from mmgen_jax.nn.polymnist import Conv3, halved
@@ -65,14 +67,15 @@ class GridEncoder(nn.Module):
         if self.outputs != self.parts * math.prod(grid):
             count = self.outputs // self.parts
             raise ValueError(f"GridEncoder: the code has {count} numbers, but a grid of {grid} has {math.prod(grid)}.")
-        how = {"dtype": self.dtype, "causal": self.causal}
-        h = Conv3(self.widths[0], **how)(x)
+        how = {"dtype": self.dtype, "causal": self.causal, "last": batch_last.preferred()}
+        h = Conv3(self.widths[0], **how)(x.swapaxes(0, -1) if how["last"] else x)
         for i, width in enumerate(self.widths):
             if i:
                 h = Down(self.widths[i - 1], strides_between(sizes[i - 1], sizes[i]), **how)(h)
             for _ in range(self.blocks):
                 h = ResidualBlock(width, **how)(h)
         h = Conv3(self.parts * self.channels, **how)(activated(h, **how))
+        h = h.swapaxes(0, -1) if how["last"] else h
         return jnp.concatenate([part.reshape(len(x), -1) for part in jnp.split(h, self.parts, axis=-1)], axis=-1)
 
 
@@ -103,38 +106,45 @@ class GridDecoder(nn.Module):
         sizes = halved(tuple(-(-n // self.fold) for n in space), len(self.widths) - 1)
         if z.shape[1] % math.prod(sizes[-1]):
             raise ValueError(f"GridDecoder: a code of {z.shape[1]} numbers does not fill a grid of {sizes[-1]} cells.")
-        how = {"dtype": self.dtype, "causal": self.causal}
-        h = Conv3(self.widths[-1], **how)(z.reshape(len(z), *sizes[-1], -1))
+        how = {"dtype": self.dtype, "causal": self.causal, "last": batch_last.preferred()}
+        z = z.reshape(len(z), *sizes[-1], -1)
+        h = Conv3(self.widths[-1], **how)(z.swapaxes(0, -1) if how["last"] else z)
         for i, width in reversed(list(enumerate(self.widths))):
             for _ in range(self.blocks):
                 h = ResidualBlock(width, **how)(h)
             if i:
                 h = Up(self.widths[i - 1], sizes[i - 1], **how)(h)
         h = Conv3(self.fold ** len(space) * self.shape[-1], **how)(activated(h, **how))
+        h = h.swapaxes(0, -1) if how["last"] else h
         return depth_to_space(h, folds)[:, *(slice(n) for n in space), :]
 
 
 class ResidualBlock(nn.Module):
-    """Block (3), [B, *n, C] -> [B, *n, features], with a linear short cut where C is another number."""
+    """Block (3), [B, *n, C] -> [B, *n, features], with a linear short cut where C is another number.
+
+    last: whether x and the result are [C, *n, B].
+    """
 
     features: int
     dtype: Any = jnp.float32
     causal: bool = False
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        h, how = x, {"dtype": self.dtype, "causal": self.causal}
+        h, how = x, {"dtype": self.dtype, "causal": self.causal, "last": self.last}
         for _ in range(2):
             h = Conv3(self.features, **how)(activated(h, **how))
-        if x.shape[-1] != self.features:
-            x = nn.Dense(self.features, use_bias=False, dtype=self.dtype)(x)
+        if x.shape[0 if self.last else -1] != self.features:
+            x = Dense(self.features, self.dtype, self.last)(x)
         return x + h
 
 
-def activated(h: Array, dtype: Any, causal: bool) -> Array:
-    """silu(norm(h)) with up to 32 groups of channels (Wu & He 2018, arXiv:1803.08494), in the module that calls it.
+def activated(h: Array, dtype: Any, causal: bool, last: bool) -> Array:
+    """silu(norm(h)) with up to 32 groups of channels, in the module that calls it.
 
     Those take in all of space, and so all times; if `causal` is asked for, the norm is RMSNorm.
     """
-    norm = nn.RMSNorm(dtype=dtype) if causal else nn.GroupNorm(math.gcd(32, h.shape[-1]), dtype=dtype)
+    groups = math.gcd(32, h.shape[0 if last else -1])
+    norm = RMSNorm(dtype, last) if causal else GroupNorm(groups, dtype, last)
     return nn.silu(norm(h))

@@ -23,9 +23,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 
 from mmgen_jax.nn import batch_last
-from mmgen_jax.nn.conv import conv, double, halve, windows
+from mmgen_jax.nn.channels import Dense
+from mmgen_jax.nn.conv import conv, double, halve
 from mmgen_jax.nn.parts import in_parts
 from mmgen_jax.types import Array
 
@@ -37,7 +39,7 @@ class Conv3(nn.Module):
 
     stride: 2 halves n, rounding up.
     size: what n doubles to instead (see `nn.conv.double`).
-    last: whether x and the result are [C, *n, B]; not with stride 1.
+    last: whether x and the result are [C, *n, B].
     causal: whether the kernel reaches back alone along the first axis of n; with stride 1 only.
     """
 
@@ -55,15 +57,18 @@ class Conv3(nn.Module):
         flat = self.param("kernel", nn.initializers.lecun_normal(), (3**d * channels, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         x, flat = x.astype(self.dtype), flat.astype(self.dtype)
+        around = [(2, 0) if self.causal else (1, 1), *[(1, 1)] * (d - 1)]
         if self.last:
-            y = batch_last.halve(x, flat) if self.size is None else batch_last.double(x, flat, self.size)
+            if self.size is not None:
+                y = batch_last.double(x, flat, self.size)
+            else:
+                y = batch_last.halve(x, flat) if self.stride == 2 else batch_last.conv(x, flat, (3,) * d, around)
             return y + jnp.broadcast_to(bias.reshape(-1, *(1,) * (d + 1)), y.shape)
         kernel = flat.reshape(*(3,) * d, channels, self.features)
         if self.size is not None:
             y = double(x, kernel, self.size)
         else:
-            first = (2, 0) if self.causal else (1, 1)
-            y = halve(x, kernel) if self.stride == 2 else conv(x, kernel, [first, *[(1, 1)] * (d - 1)])
+            y = halve(x, kernel) if self.stride == 2 else conv(x, kernel, around)
         return y + jnp.broadcast_to(bias, y.shape)
 
 
@@ -113,20 +118,22 @@ class ResidualBlock(nn.Module):
     """Block (3), [B, *n, C] -> [B, *n, features], with a linear short cut where C is another number.
 
     activation_first: False for x + 0.1 a(conv(a(conv(x)))), to which MultiVae's own classes changed it.
+    last: whether x and the result are [C, *n, B].
     """
 
     features: int
     activation_first: bool = True
     dtype: Any = jnp.float32
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        y, widths = x, (min(x.shape[-1], self.features), self.features)
-        for width in widths:
-            layer = Conv3(width, dtype=self.dtype)
+        y, channels = x, x.shape[0 if self.last else -1]
+        for width in (min(channels, self.features), self.features):
+            layer = Conv3(width, dtype=self.dtype, last=self.last)
             y = layer(leaky(y)) if self.activation_first else leaky(layer(y))
-        if x.shape[-1] != self.features:
-            x = nn.Dense(self.features, use_bias=False, dtype=self.dtype)(x)
+        if channels != self.features:
+            x = Dense(self.features, self.dtype, self.last)(x)
         return x + 0.1 * y
 
 
@@ -140,10 +147,13 @@ class ResNetEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = Conv3(self.features, dtype=self.dtype)(x)
-        x = ResidualBlock(self.features, self.activation_first, self.dtype)(x)
+        last = batch_last.preferred()
+        x = x.swapaxes(0, -1) if last else x
+        how = {"activation_first": self.activation_first, "dtype": self.dtype, "last": last}
+        x = ResidualBlock(self.features, **how)(Conv3(self.features, dtype=self.dtype, last=last)(x))
         for i in range(self.halvings):
-            x = ResidualBlock(self.features * 2 ** (i + 1), self.activation_first, self.dtype)(pooled(x))
+            x = ResidualBlock(self.features * 2 ** (i + 1), **how)(pooled(x))
+        x = x.swapaxes(0, -1) if last else x
         return x.reshape(x.shape[0], -1)
 
 
@@ -165,11 +175,15 @@ class ResNetDecoder(nn.Module):
         *sizes, smallest = halved(self.shape[:-1], self.halvings)
         width = self.features * 2**self.halvings
         x = nn.Dense(math.prod(smallest) * width, dtype=self.dtype)(z).reshape(z.shape[0], *smallest, width)
+        last = batch_last.preferred()
+        x = x.swapaxes(0, -1) if last else x
+        how = {"activation_first": self.activation_first, "dtype": self.dtype, "last": last}
         for i, size in reversed(list(enumerate(sizes))):
-            x = repeated(ResidualBlock(self.features * 2**i, self.activation_first, self.dtype)(x), size)
-        x = ResidualBlock(self.features, self.activation_first, self.dtype)(x)
-        last = Conv3(self.shape[-1], dtype=self.dtype)
-        return last(leaky(x)) if self.activation_first else leaky(last(x))
+            x = repeated(ResidualBlock(self.features * 2**i, **how)(x), size)
+        x = ResidualBlock(self.features, **how)(x)
+        end = Conv3(self.shape[-1], dtype=self.dtype, last=last)
+        x = end(leaky(x)) if self.activation_first else leaky(end(x))
+        return x.swapaxes(0, -1) if last else x
 
 
 def halved(space: Sequence[int], times: int) -> list[tuple[int, ...]]:
@@ -178,10 +192,18 @@ def halved(space: Sequence[int], times: int) -> list[tuple[int, ...]]:
 
 
 def pooled(x: Array) -> Array:
-    """The mean of windows of 3 at stride 2, [B, *n, C] -> [B, *ceil(n / 2), C]; what lies outside counts as zero."""
-    d = x.ndim - 2
-    inside = windows(jnp.pad(x, ((0, 0), *((1, 1),) * d, (0, 0))), (3,) * d, stride=2)
-    return sum(inside.values()) / len(inside)
+    """The mean of windows of 3 at stride 2, [B, *n, C] -> [B, *ceil(n / 2), C]; what lies outside counts as zero.
+
+    So for [C, *n, B]; and `repeated` too.
+    """
+    for axis in range(1, x.ndim - 1):
+        half = -(-x.shape[axis] // 2)
+        pad = [(0, 2 * half - x.shape[axis] if i == axis else 0) for i in range(x.ndim)]
+        pairs = jnp.pad(x, pad).reshape(*x.shape[:axis], half, 2, *x.shape[axis + 1 :])
+        even, odd = jnp.moveaxis(pairs, axis + 1, 0)
+        before = jnp.pad(odd, [(int(i == axis), 0) for i in range(x.ndim)])
+        x = even + odd + lax.slice_in_dim(before, 0, half, axis=axis)
+    return x / 3 ** (x.ndim - 2)
 
 
 def repeated(x: Array, size: Sequence[int]) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mmgen_jax.data.loader import gather
 from mmgen_jax.evals.sampling import generate
+from mmgen_jax.report.evidence import Evidence, speaks
 from mmgen_jax.report.latents import POINTS, Decoding, LatentSpace, explore
 from mmgen_jax.report.looking import EXAMPLES, Looks, look
 from mmgen_jax.report.surprise import surprises
@@ -44,6 +45,7 @@ class Contents:
         looks: what the model looks at, and what its answers follow.
         surprises: how little the model expected each cell of the first of `real`, {name: [n, *cells]} in nats; {} of a
             model that does not say.
+        evidence: what speaks for the class of the first of `real`, or None if the model cannot say.
         rows: of metrics.jsonl.
         evaluation: values by name, in the order measured.
         beside: the evaluations of other runs, by the names of their directories.
@@ -65,6 +67,7 @@ class Contents:
     space: LatentSpace | None
     looks: Looks
     surprises: Arrays
+    evidence: Evidence | None
     rows: Sequence[Mapping[str, Any]]
     evaluation: Mapping[str, float | None]
     beside: Mapping[str, Mapping[str, float | None]]
@@ -105,6 +108,7 @@ def collect(run: Path, experiment: Any, state: Any, beside: Sequence[Path] = ())
         space=explore(model, variables, drawn, chosen, known),
         looks=look(model, variables, parts.take(complete(parts, EXAMPLES)), key),
         surprises=surprises(model, variables, real),
+        evidence=speaks(model, variables, parts.take(complete(parts, EXAMPLES)), key),
         rows=read_rows(run / "metrics.jsonl"),
         evaluation=evaluated(run) or {},
         beside=others,

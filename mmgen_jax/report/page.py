@@ -13,6 +13,7 @@ import numpy as np
 
 from mmgen_jax.report.cells import cell
 from mmgen_jax.report.contents import JOINT, TEXTS, Contents, collect
+from mmgen_jax.report.evidence_sections import evidence
 from mmgen_jax.report.latent_sections import latent_space
 from mmgen_jax.report.looking_sections import inside
 from mmgen_jax.report.parts import card, heat, percent, row, section, shown, table, true
@@ -52,6 +53,7 @@ def page(contents: Contents) -> str:
         coherence(contents),
         latent_space(contents),
         inside(list(contents.modalities), contents.looks),
+        evidence(contents),
         expected(contents),
         curves(contents),
         metrics(contents),

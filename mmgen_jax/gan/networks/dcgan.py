@@ -18,8 +18,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmgen_jax.nn import batch_last
+from mmgen_jax.nn.channels import RMSNorm
 from mmgen_jax.nn.conv import Down, Up, halvings, strides_between
-from mmgen_jax.nn.norm import RMSNorm
 from mmgen_jax.types import Array
 
 
