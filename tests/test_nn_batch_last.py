@@ -7,7 +7,8 @@ import pytest
 
 from mmgen_jax.gan.networks.dcgan import DCGAN
 from mmgen_jax.nn import batch_last, conv
-from mmgen_jax.nn.channels import RMSNorm
+from mmgen_jax.nn.channels import Dense, GroupNorm, RMSNorm
+from mmgen_jax.nn.grid import GridDecoder, GridEncoder
 
 SPACES = [(9,), (7, 8), (1, 5), (4, 3, 5)]
 
@@ -78,11 +79,34 @@ def test_the_norm_is_of_the_channels_of_each_cell():
     np.testing.assert_allclose(y, RMSNorm().apply({"params": {"scale": scale}}, x), rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_the_norm_of_groups_is_of_all_of_space(last):
+    x, scale, bias = normal(0, 2, 4, 3, 6), normal(1, 6), normal(2, 6)
+    params = {"params": {"scale": scale, "bias": bias}}
+    y = GroupNorm(3, last=last).apply(params, x.swapaxes(0, -1) if last else x)
+    y = y.swapaxes(0, -1) if last else y
+    parts = np.asarray(x).reshape(2, 12, 3, 2)
+    expected = (parts - parts.mean((1, 3), keepdims=True)) / np.sqrt(parts.var((1, 3), keepdims=True) + 1e-6)
+    np.testing.assert_allclose(y, expected.reshape(x.shape) * np.asarray(scale) + bias, rtol=1e-4, atol=1e-5)
+
+
+def test_dense_is_of_each_cell():
+    assert_equal(
+        lambda x, w: Dense(4, last=True).apply({"params": {"kernel": w}}, x),
+        lambda x, w: Dense(4).apply({"params": {"kernel": w}}, x),
+        normal(0, 2, 5, 3),
+        normal(1, 3, 4),
+    )
+
+
 NETWORKS = {
     "encoder": (lambda: conv.ConvEncoder(3, 4), (9, 5, 2)),
     "clip encoder": (lambda: conv.ConvEncoder(3, 4, fold=(2, 1, 1)), (5, 9, 6, 2)),
     "decoder": (lambda: conv.ConvDecoder((9, 5, 2), 4), (6,)),
     "sound decoder": (lambda: conv.ConvDecoder((40, 1), 4, fold=(4,)), (6,)),
+    "grid encoder": (lambda: GridEncoder(2, (4, 8), 1, outputs=2 * 5 * 3 * 2), (9, 5, 2)),
+    "grid decoder": (lambda: GridDecoder((9, 5, 2), (4, 8), 1), (30,)),
+    "causal grid decoder": (lambda: GridDecoder((4, 5, 3, 2), (4, 8), 1, causal=True), (24,)),
     "DCGAN generator": (lambda: DCGAN().generator((9, 5, 2), 4), (6,)),
     "DCGAN critic": (lambda: DCGAN().critic(2, 4), (9, 5, 2)),
 }

@@ -3,7 +3,7 @@
 Every copy, sum and norm then runs over whole vectors of examples, however few the channels are, and a convolution is a
 matrix [O, K C] times the K shifted copies of its input, [K C, *space * B]. A network goes over by `x.swapaxes(0, -1)`
 and comes back by the same; its parameters are those of [B, *space, C] (`nn/conv.py`), and so are its results.
-Two to three times as fast with the gradient, from 16 examples on.
+With the gradient that is 1.3 to 2 times as fast.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def preferred() -> bool:
 def conv(x: Array, kernel: Array, size: Sequence[int], padding: Padding) -> Array:
     """x [C, *n, B], flat kernel [prod(size) C, O], zero padding (low, high) per axis, stride 1 -> [O, *m, B].
 
-    Either what each place of the output sees is multiplied, or each place of the input, and then sent out: the second
-    where that is no more places, and fewer channels move.
+    Either what each place of the output sees is multiplied, or the input is, place by place, and then sent out to all
+    that see it. The first where the output has fewer places, or at least as many channels as the input.
     """
     out = [n + sum(p) - k + 1 for n, p, k in zip(x.shape[1:-1], padding, size, strict=True)]
     offsets = [*itertools.product(*map(range, size))]
@@ -80,7 +80,7 @@ def halving(x: Array) -> Array:
     d, out = x.ndim - 2, [-(-n // 2) for n in x.shape[1:-1]]
     ends = ((1, 2 * m + 1 - n) for n, m in zip(x.shape[1:-1], out, strict=True))
     cells = space_to_depth(jnp.pad(x, ((0, 0), *ends, (0, 0))), (2,) * d)
-    # Whole cells are copied, as their adjoint is quick. That of a slice with stride is one padded copy for each tap.
+    # Of whole cells, whose adjoint is quick: that of slices with a stride is one padded copy for each tap.
     cells = cells.reshape(*(2,) * d, len(x), *cells.shape[1:])
     seen = (cells[*(slice(2 - o) for o in offset), :, *window(offset, out)] for offset in corners(d))
     return jnp.concatenate([part.reshape(-1, *out, x.shape[-1]) for part in seen])

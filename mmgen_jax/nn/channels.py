@@ -1,6 +1,10 @@
-"""Root-mean-square norm (Zhang & Sennrich 2019, arXiv:1910.07467), in either layout.
+"""Layers on channels in either layout: [B, *space, C], or [C, *space, B] if `last`, which is that of `batch_last.py`.
 
-y_c = g_c x_c / sqrt(mean_c x_c^2 + 1e-6),   c the channels of one cell      (1)
+    RMSNorm      y_c = g_c x_c / sqrt(mean_c x_c^2 + 1e-6)              (1)  (Zhang & Sennrich 2019, arXiv:1910.07467)
+    Dense        y_o = sum_c w_co x_c                                   (2)
+    GroupNorm    y_c = g_c (x_c - m) / sqrt(v + 1e-6) + b_c             (3)  (Wu & He 2018, arXiv:1803.08494)
+
+(1) and (2) are of each cell by itself; m and v are of all cells of the channels in the group of c.
 """
 
 from __future__ import annotations
@@ -64,25 +68,21 @@ class GroupNorm(nn.Module):
             self.param(name, init, (x.shape[axis],)).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
             for name, init in (("scale", nn.initializers.ones), ("bias", nn.initializers.zeros))
         )
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        if self.last:
-            mean = grouped_mean_last(wide, self.groups)
-            spread = grouped_mean_last(jnp.square(wide), self.groups)
-        else:
-            mean = grouped_mean(wide, self.groups)
-            spread = grouped_mean(jnp.square(wide), self.groups)
-        y = (wide - mean) * lax.rsqrt(jnp.maximum(spread - jnp.square(mean), 0) + 1e-6)
+        wide, mean_of = x.astype(jnp.promote_types(x.dtype, jnp.float32)), grouped_last if self.last else grouped
+        mean = mean_of(wide, self.groups)
+        variance = mean_of(jnp.square(wide), self.groups) - jnp.square(mean)
+        y = (wide - mean) * lax.rsqrt(jnp.maximum(variance, 0) + 1e-6)
         return (y * scale + bias).astype(self.dtype)
 
 
-def grouped_mean(x: Array, groups: int) -> Array:
-    """x [B, *n, C] -> [B, 1, ..., C]: of all cells of the channels in each one's group."""
+def grouped(x: Array, groups: int) -> Array:
+    """Means: x [B, *n, C] -> [B, 1, ..., C]: of all cells of the channels in each one's group."""
     parts = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
     mean = jnp.broadcast_to(parts.mean((1, 3))[..., None], (len(x), groups, parts.shape[-1]))
     return mean.reshape(len(x), *(1,) * (x.ndim - 2), -1)
 
 
-def grouped_mean_last(x: Array, groups: int) -> Array:
+def grouped_last(x: Array, groups: int) -> Array:
     """The same of x [C, *n, B] -> [C, 1, ..., B]; a product with ones, as in `RMSNorm`."""
     parts = x.reshape(groups, -1, x.shape[-1])
     ones = jnp.full((groups, 1, parts.shape[1]), 1 / parts.shape[1], x.dtype)
