@@ -87,7 +87,8 @@ def test_the_norm_of_groups_is_of_all_of_space(last):
     y = y.swapaxes(0, -1) if last else y
     parts = np.asarray(x).reshape(2, 12, 3, 2)
     expected = (parts - parts.mean((1, 3), keepdims=True)) / np.sqrt(parts.var((1, 3), keepdims=True) + 1e-6)
-    np.testing.assert_allclose(y, expected.reshape(x.shape) * np.asarray(scale) + bias, rtol=1e-4, atol=1e-5)
+    expected = expected.reshape(x.shape) * np.asarray(scale) + np.asarray(bias)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_dense_is_of_each_cell():
