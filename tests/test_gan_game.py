@@ -249,7 +249,7 @@ def test_auxiliary_classifiers_of_what_is_there():
     told, logged = game.generator_loss(model, params["critic"], play)
     wanted = nats(play.fake, {name: play.judged(name) for name in parts})
     for m, n in [("kind", "label"), ("label", "kind"), ("vector", "kind"), ("vector", "label")]:
-        there = np.asarray(play.given[m] & play.judged(n))
+        there = np.asarray(play.present[m] & play.judged(n))
         belief = jax.nn.softmax(judge("classes")(judge("features")(play.fake))[m][n])[there]
         assert there.any()
         wanted -= (belief * np.log(np.asarray(play.fake[n])[there])).sum(-1).mean()

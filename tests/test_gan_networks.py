@@ -202,6 +202,18 @@ def test_a_kernel_that_begins_at_zero_is_left_until_it_has_a_norm():
     np.testing.assert_allclose(spectral.sigma(w["w"], kept["w"]), np.linalg.svd(w["w"])[1][0], rtol=1e-4)
 
 
+def test_made_symbols_are_no_surer_than_real_ones_and_keep_their_slope():
+    label = Label(5)
+    out = 30 * jnp.eye(5)
+    np.testing.assert_allclose(shown(label, out, 0.1), relaxed(label, jnp.arange(5), 0.1), rtol=1e-5)
+    np.testing.assert_allclose(shown(label, out, 0), jax.nn.softmax(out), rtol=1e-6)
+    unsure = jax.random.normal(jax.random.key(0), (4, 5))
+    np.testing.assert_allclose(shown(label, unsure, 0.1), jax.nn.softmax(unsure), rtol=1e-6)
+    slope = jax.grad(lambda out, s: jnp.log(shown(label, out, s)[0, 1]))
+    assert float(jnp.abs(slope(out[:1], 0.1)).max()) > 0.1 * 4 / 30
+    assert bool((jnp.abs(jax.jacobian(lambda out: shown(label, out, 0))(out[:1])) < 1e-12).all())
+
+
 def test_examples_as_players_see_them():
     text, image = Text(4), Image(2, 2, 1)
     ids = jnp.array([[3, 2, 1, 0]])
@@ -209,7 +221,7 @@ def test_examples_as_players_see_them():
     assert seen.shape == (1, 4, text.ids)
     np.testing.assert_allclose(seen[0, 0, 3], 0.8 + 0.2 / text.ids, rtol=1e-6)
     np.testing.assert_array_equal(restored(text, seen), ids)
-    np.testing.assert_allclose(shown(text, jnp.log(seen)), seen, rtol=1e-5)
+    np.testing.assert_allclose(shown(text, jnp.log(seen), 0.2), seen, rtol=1e-5)
     grey = jnp.array([0.0, 0.25, 0.5, 1.0]).reshape(1, 2, 2, 1)
     np.testing.assert_allclose(relaxed(image, grey, 0.2).ravel(), [-1, -0.5, 0, 1])
     np.testing.assert_allclose(restored(image, relaxed(image, grey, 0.2)), grey)

@@ -7,8 +7,9 @@
 
 The critics learn from real examples which classes and which parts go together, (5) and (6) of `critic.py`; the
 generator, which cannot change what they know, by (1) and (3) of made ones y that its own do. (2): a label y_n that is
-made of what is given, x_m, is as probable as they find it: unlike (1), whose slope vanishes where a made label is sure
-of a wrong class, that corrects it (distillation: Hinton et al. 2015, arXiv:1503.02531). (4): what is made of a
+made is as probable as they find it by each other part, given or made, whose p is a constant there: unlike (1), whose
+slope vanishes where a made label is sure of a wrong class, that corrects it (distillation: Hinton et al. 2015,
+arXiv:1503.02531). (4): what is made of a
 condition is like the example that had it.
 
 (1) Odena et al. 2017, arXiv:1610.09585. (3) and (4) Zhang et al. 2021 (XMC-GAN, arXiv:2101.04702), of whole modalities;
@@ -56,7 +57,7 @@ def of_generator(model: GAN, weights: Params, play: Round, real: Parts, fake: Pa
     if model.auxiliary:
         logits = judge(weights, "classes")(fake)
         shown = unknown(model, logits, play.fake, made, play.present)
-        metrics["classes"] = shown + distilled(model, logits, play.fake, made, play.given)
+        metrics["classes"] = shown + distilled(model, logits, play.fake, made, play.present)
     if model.contrastive:
         x, y = (judge(weights, "embeddings")(features) for features in (real, fake))
         told = jnp.stack(list(play.given.values())).any(0)
@@ -84,13 +85,14 @@ def unknown(model: GAN, logits: Mapping[str, Parts], x: Parts, seen: Parts, pres
     return total
 
 
-def distilled(model: GAN, logits: Mapping[str, Parts], y: Parts, made: Parts, given: Parts) -> Array:
-    """Equation (2) over examples of which n is made of m, among others, by logits of n from m; y are probabilities."""
+def distilled(model: GAN, logits: Mapping[str, Parts], y: Parts, made: Parts, present: Parts) -> Array:
+    """Equation (2) over examples of which n is made and m present, by logits of n from m; y are probabilities."""
     total = jnp.zeros(())
     for m, labels in logits.items():
         for n, of in labels.items():
-            nats = -(jax.nn.softmax(of) * jnp.log(jnp.maximum(y[n], TINY))).sum(-1)
-            total = total + model.weight(n) * mean_of(given[m] & made[n])(nats)
+            belief = jax.lax.stop_gradient(jax.nn.softmax(of))
+            nats = -(belief * jnp.log(jnp.maximum(y[n], TINY))).sum(-1)
+            total = total + model.weight(n) * mean_of(present[m] & made[n])(nats)
     return total
 
 

@@ -2,14 +2,16 @@
 
     f_m = F_m(x_m)                                            features of what is present, else 0              (1)
     D_m = w_m . lrelu(f_m)                                    is this a good example of its modality?          (2)
-    D   = MLP [f_1; ...; f_M; present]                        and do the parts belong together?                (3)
+    D   = MLP [f_1; ...; f_M; present; given]                 and do the parts belong together?                (3)
         + sum_{m < n} <P_m f_m, P_n f_n> / sqrt(width)        if asked for                                     (4)
     p(x_n | x_m) = softmax(A_mn lrelu(f_m))                   for every label n != m, if asked for             (5)
     e_m = Q_m lrelu(f_m)                                      what is compared by contrast, if asked for       (6)
 
-With a single modality (2) is all there is. (4) is the projection of Miyato and Koyama 2018 (arXiv:1802.05637), in which
-one of two parts is a class: by it alike features mean that parts belong together, of which an MLP knows nothing. (5) is
-the auxiliary classifier of Odena et al. 2017 (arXiv:1610.09585). What (5) and (6) are for is in `cooperation.py`.
+With a single modality (2) is all there is. D is told which parts were given, so that it judges what is made of each set
+of parts by itself: what is made of nothing could else be all alike and hide among what is made of much. (4) is the
+projection of Miyato and Koyama 2018 (arXiv:1802.05637), in which one of two parts is a class: by it alike features mean
+that parts belong together, of which an MLP knows nothing. (5) is the auxiliary classifier of Odena et al. 2017
+(arXiv:1610.09585). What (5) and (6) are for is in `cooperation.py`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from mmgen_jax.nn.conv import filled, space_to_depth
 from mmgen_jax.types import Array, Modality
 
 JOINT = "joint"  # the name of D of (3) among the critics
+Parts = Mapping[str, Array]  # by modality
 
 
 class JointCritic(nn.Module):
@@ -86,11 +89,12 @@ class JointCritic(nn.Module):
 
         return {name: of(name, x[name]) for name in sorted(self.modalities)}
 
-    def joint(self, features: Mapping[str, Array], present: Mapping[str, Array]) -> Array:
-        """D [B] of equation (3), and (4) if asked for."""
+    def joint(self, features: Parts, present: Parts, given: Parts | None = None) -> Array:
+        """D [B] of equation (3), and (4) if asked for, of parts that are `present`, bool [B]; given: None for none."""
         parts = {name: jnp.where(present[name][:, None], f, 0) for name, f in features.items()}
-        flags = jnp.stack([present[name] for name in features], axis=-1).astype(self.dtype)
-        h = jnp.concatenate([*parts.values(), flags], axis=-1)
+        given = {name: jnp.zeros_like(there) for name, there in present.items()} if given is None else given
+        flags = jnp.stack([told[name] for told in (present, given) for name in features], axis=-1)
+        h = jnp.concatenate([*parts.values(), flags.astype(self.dtype)], axis=-1)
         for layer in self.layers:
             h = nn.leaky_relu(layer(h), 0.2)
         value = precise(self.value(h))[:, 0]
@@ -100,18 +104,18 @@ class JointCritic(nn.Module):
         # Twice the sum over pairs is the square of the sum less the sum of the squares.
         return value + (sum(projected) ** 2 - sum(p**2 for p in projected)).sum(-1) / (2 * math.sqrt(self.width))
 
-    def judge(self, features: Mapping[str, Array], present: Mapping[str, Array]) -> dict[str, Array]:
+    def judge(self, features: Parts, present: Parts, given: Parts | None = None) -> dict[str, Array]:
         """Every critic's value [B], by name: (2), and (3) where there are several modalities."""
         values = {n: precise(self.values[n](nn.leaky_relu(f, 0.2)))[:, 0] for n, f in features.items()}
-        return values | ({JOINT: self.joint(features, present)} if len(features) > 1 else {})
+        return values | ({JOINT: self.joint(features, present, given)} if len(features) > 1 else {})
 
-    def __call__(self, x: Mapping[str, Array], present: Mapping[str, Array]) -> dict[str, Array]:
+    def __call__(self, x: Parts, present: Parts, given: Parts | None = None) -> dict[str, Array]:
         """`judge` of the features of x. All look at the same features, which cost far more than what follows."""
         features = self.features(x)
         if self.is_initializing():  # what is asked for by itself
             for method in (self.classes,) * self.auxiliary + (self.embeddings,) * self.contrastive:
                 method(features)
-        return self.judge(features, present)
+        return self.judge(features, present, given)
 
 
 def labels(modalities: Mapping[str, Modality]) -> dict[str, int]:

@@ -99,8 +99,8 @@ def critics_loss(
     x, y, judge = play.real, play.fake, model.judge(weights, "judge")
     own = fold_name(key, "critics")  # the same for all that is looked at, so that differences are those of examples
     features = model.judge(weights, "features", own)(x)
-    everything = functools.partial(model.judge(weights, key=own), present=play.present)
-    real, fake = judge(features, play.present), everything(y)
+    everything = functools.partial(model.judge(weights, key=own), present=play.present, given=play.given)
+    real, fake = judge(features, play.present, play.given), everything(y)
     terms = {name: model.loss.critic(real[name], fake[name], mean_of(play.judged(name))) for name in real}
     for i, penalty in enumerate(model.penalties):
         value = functools.partial(penalty, everything, x, y, fold_name(key, f"penalty/{i}"))
@@ -118,7 +118,7 @@ def critics_loss(
     total, metrics = total + more, metrics | told
     if JOINT in real and model.mismatch:
         wrong = mismatched(features, play.present, fold_name(key, "mismatch"))
-        worse = model.judge(weights, "joint")(wrong, play.present)
+        worse = model.judge(weights, "joint")(wrong, play.present, play.given)
         total = total + model.mismatch * batch_mean(model.loss.critic(real[JOINT], worse))
         metrics |= {"margin/mismatched": batch_mean(real[JOINT] - worse)}
     return total, (stats, metrics)
@@ -142,7 +142,7 @@ def after(lecam: LeCam, moments: dict[str, Moments], play: Round, real: Relaxed,
 def generator_loss(model: GAN, weights: Params, play: Round, key: Key | None = None) -> tuple[Array, Metrics]:
     """Equation (2) by critics with these weights, which draw by `key` if they draw, and each one's part in it."""
     features = [model.judge(weights, "features", key)(x) for x in (play.real, play.fake)]
-    real, fake = (model.judge(weights, "judge")(f, play.present) for f in features)
+    real, fake = (model.judge(weights, "judge")(f, play.present, play.given) for f in features)
     parts = {}
     for name in real:
         mean = mean_of(play.judged(name))

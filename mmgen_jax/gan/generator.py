@@ -1,13 +1,13 @@
 """One generator for all modalities: any of them from noise and any of the others.
 
     c_m = E_m(x_m)  where m is given, else 0                               condition tokens                    (1)
-    h   = W [z; c_1; ...; c_M; given] + MLP(the same)                      the code that all share              (2)
+    h   = W [a z; c_1; ...; c_M; given] + MLP(the same)                    the code that all share              (2)
     y_m = G_m([h + a_m; z_m], ...),   z, z_m ~ N(0, 1)                                                          (3)
 
-z says what is shared, z_m what is of one modality only (handwriting, voice); a_m is what it reads of the given by
-attention, (2) of `attending.py`, if asked for, else 0. Which are given is data, so one compiled program serves every
-set. With a single modality there is nothing to share: y = G(z). Some networks take more noise, of each place or layer;
-G_m may begin with a mapping to a style.
+z says what is shared, as loud as all c by a = sqrt(numbers in all c / numbers in z); z_m says what is of one modality
+only (handwriting, voice); a_m is what it reads of the given by attention, (2) of `attending.py`, if asked for, else 0.
+Which are given is data, so one compiled program serves every set. With a single modality there is nothing to share:
+y = G(z). Some networks take more noise, of each place or layer; G_m may begin with a mapping to a style.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class JointGenerator(nn.Module):
         names = sorted(self.modalities)
         tokens = [jnp.where(given[name][:, None], self.tokens[name](values[name]), 0) for name in names]
         flags = jnp.stack([given[name] for name in names], axis=-1)
-        x = jnp.concatenate([noise[SHARED], *tokens, flags], axis=-1)
+        # As loud as all that can be given together, so that it is heard beside that, and matters where nothing is.
+        z = noise[SHARED] * math.sqrt(len(names) * self.width / noise[SHARED].shape[-1])
+        x = jnp.concatenate([z, *tokens, flags], axis=-1)
         return self.skip(x) + self.out(nn.leaky_relu(self.hidden(x), 0.2))
 
     def style(self, name: str, h: Array, own: Array) -> Array:

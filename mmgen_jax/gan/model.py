@@ -215,11 +215,11 @@ class GAN:
     def made(self, params: Params, noise: Mapping[str, Array], given: Batch) -> dict[str, Array]:
         """All modalities, as a critic sees them, of the generator's parameters and a batch of what is given, masked."""
         out = self.generator(params)(noise, given.values, given.present)
-        return {name: shown(self.modalities[name], y) for name, y in out.items()}
+        return {name: shown(self.modalities[name], y, self.smoothing) for name, y in out.items()}
 
     def made_of(self, params: Params, name: str, style: Array, noise: Mapping[str, Array]) -> Array:
         """One modality, as a critic sees it, of what drives its network (`JointGenerator.styles`)."""
-        return shown(self.modalities[name], self.generator(params, "make")(name, style, noise))
+        return shown(self.modalities[name], self.generator(params, "make")(name, style, noise), self.smoothing)
 
     def generator(self, weights: Params, method: str = "__call__") -> Callable[..., Any]:
         """The generator with these weights (see `used`): `JointGenerator`, or one of its methods."""

@@ -177,7 +177,7 @@ class Translation:
     def made(self, weights: Params, t: str, s: Array, key: Key) -> Array:
         """Equation (1): a target of its source, both as critics see them, by generators with these weights."""
         code = draw_noise(key, len(s), {t: (self.noise,)})[t]
-        return shown(self.modalities[t], self.generator(t).apply({"params": weights[t]}, s, code))
+        return shown(self.modalities[t], self.generator(t).apply({"params": weights[t]}, s, code), self.smoothing)
 
     def judged(self, weights: Params, t: str, x: Examples, y: Array) -> Seen:
         """What critics with these weights see of y, which is a target of x."""
