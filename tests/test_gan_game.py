@@ -222,6 +222,17 @@ def test_projection_compares_each_pair_of_parts_that_are_there():
     np.testing.assert_allclose(found[1], pairs["label", "vector"][1], rtol=1e-4, atol=1e-5)
 
 
+def test_the_joint_critic_knows_which_parts_were_given():
+    params = start(SMALL, optax.sgd(1.0)).params["critic"]
+    features = {name: jax.random.normal(KEY, (2, SMALL.width)) for name in sorted(MODALITIES)}
+    there = dict.fromkeys(features, jnp.ones(2, bool))
+    joint = SMALL.judge(params, "joint")
+    nothing = joint(features, there)
+    told = joint(features, there, {"label": jnp.array([False, True]), "vector": jnp.array([False, False])})
+    np.testing.assert_array_equal(told[0], nothing[0])
+    assert abs(float(told[1] - nothing[1])) > 1e-4
+
+
 def test_auxiliary_classifiers_of_what_is_there():
     """Critics learn classes of real examples; the generator those of what it made, and of what it makes labels of."""
     parts = MODALITIES | {"kind": Label(3, features=4)}
