@@ -37,7 +37,7 @@ experiment = mm.Experiment(
     model=model,
     data=mm.data.Digits(),
     first=dict.fromkeys(first.modalities, "runs/digits_tokenizer"),
-    steps=2500,
+    steps=3000,
     batch_size=64,
     optimizer=mm.Optimizer(learning_rate=2e-3, schedule="cosine", warmup=100, ema=0.99, clip=1.0),
     steps_per_call=10,

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
+from mmgen_jax.nn.depth import at_once
 from mmgen_jax.nn.dit import FeedForward
 from mmgen_jax.nn.rope import rotate
 from mmgen_jax.nn.watching import SOWN, watched
@@ -78,7 +79,7 @@ class Decoder(nn.Module):
         def body(block: nn.Module, x: Array, memory: Cache | None) -> tuple[Array, Cache]:
             return block(x, memory, mask, rope, start)
 
-        options = {"in_axes": 1, "out_axes": 1, "length": self.depth}
+        options = {"in_axes": 1, "out_axes": 1, "length": self.depth, "unroll": at_once(self.depth)}
         scan = nn.scan(body, variable_axes={"params": 0, SOWN: 0}, split_rngs={"params": True}, **options)
         return scan(DecoderBlock(self.heads, self.groups, self.dtype, name="layers"), x, memory)
 

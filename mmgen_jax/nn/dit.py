@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
+from mmgen_jax.nn.depth import at_once
 from mmgen_jax.nn.rope import rotate, time_features
 from mmgen_jax.nn.watching import SOWN, watched
 from mmgen_jax.types import Array
@@ -290,8 +291,10 @@ class Stack(nn.Module):
 
         if self.remat is not None:
             body = nn.remat(body, policy=REMAT[self.remat], prevent_cse=False)
+        # All in one turn, what remat computes again would be merged with the first time, and kept after all.
+        unroll = at_once(self.depth) if self.remat is None else 1
         axes = {"params": 0, SOWN: 0}
-        scan = nn.scan(body, variable_axes=axes, split_rngs={"params": True}, length=self.depth)
+        scan = nn.scan(body, variable_axes=axes, split_rngs={"params": True}, length=self.depth, unroll=unroll)
         # A copy: the block may have been made inside another module, and belong to it.
         block, counts = self.block.clone(parent=self, name="layers"), jnp.arange(1, self.depth + 1)
         return scan(block, (x, dict.fromkeys(depths, x)), counts)[0]
