@@ -1,7 +1,7 @@
 """Symbols for a digit's picture, clip and sound: the tokenizers that `digits_tokens.py` stands on.
 
 COMMAND   mmgen train experiments/digits_tokenizer.py --workdir runs/digits_tokenizer
-EXPECTED  6 minutes on two CPU cores that were shared with other work; of each modality all 64 symbols are in use
+EXPECTED  1 min 40 s on two CPU cores; of each modality all 64 symbols are in use
           (perplexity 51 of pictures, 61 of clips, 60 of sounds), and the mean square error of what comes back is
           0.014, 0.026 and 0.040
 

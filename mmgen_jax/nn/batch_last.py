@@ -1,8 +1,8 @@
 """Layers with the batch as the last axis, [C, *space, B]: the layout in which convolutions are fast on CPU.
 
 Every copy, sum and norm then runs over whole vectors of examples, however few the channels are, and a convolution is a
-matrix [O, K C] times the K shifted copies of its input, [K C, *space * B]. A network goes over by `x.swapaxes(0, -1)`
-and comes back by the same; its parameters are those of [B, *space, C] (`nn/conv.py`), and so are its results.
+matrix [O, K C] times the K shifted copies of its input, [K C, *space * B]. A network goes over by `turned` and comes
+back by the same; its parameters are those of [B, *space, C] (`nn/conv.py`), and so are its results.
 With the gradient that is 1.3 to 2 times as fast.
 """
 
@@ -23,6 +23,11 @@ Padding = Sequence[tuple[int, int]]
 def preferred() -> bool:
     """Whether this layout is the fast one here. Chosen while tracing: a program for another platform stays right."""
     return jax.default_backend() == "cpu"
+
+
+def turned(x: Array, last: bool) -> Array:
+    """x [B, *space, C] as [C, *space, B], or the other way, if `last`; else x."""
+    return x.swapaxes(0, -1) if last else x
 
 
 def conv(x: Array, kernel: Array, size: Sequence[int], padding: Padding) -> Array:

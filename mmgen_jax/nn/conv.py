@@ -219,11 +219,11 @@ class ConvEncoder(nn.Module):
         if self.fold:
             x = space_to_depth(filled(x, self.fold), self.fold)
         sizes, last = halvings(x.shape[1:-1]), batch_last.preferred()
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         for i, (large, small) in enumerate(itertools.pairwise(sizes)):
             x = Down(self.features * min(2**i, 8), strides_between(large, small), self.dtype, last=last)(x)
             x = nn.silu(RMSNorm(self.dtype, last)(x))
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         x = x.reshape(x.shape[0], -1)
         x = nn.silu(nn.Dense(8 * self.features, dtype=self.dtype)(x))
         return nn.Dense(self.outputs, dtype=self.dtype)(x)
@@ -256,8 +256,8 @@ class ConvDecoder(nn.Module):
         x = nn.silu(nn.Dense(8 * self.features, dtype=self.dtype)(z))
         x = nn.Dense(math.prod(sizes[0]) * (widths or [shape[-1]])[0], dtype=self.dtype)(x)
         x, last = x.reshape(x.shape[0], *sizes[0], -1), batch_last.preferred()
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         for size, width in zip(sizes[1:], [*widths[1:], shape[-1]], strict=False):
             x = nn.silu(RMSNorm(self.dtype, last)(x))
             x = Up(width, size, self.dtype, last=last)(x)
-        return x.swapaxes(0, -1) if last else x
+        return batch_last.turned(x, last)

@@ -68,14 +68,14 @@ class GridEncoder(nn.Module):
             count = self.outputs // self.parts
             raise ValueError(f"GridEncoder: the code has {count} numbers, but a grid of {grid} has {math.prod(grid)}.")
         how = {"dtype": self.dtype, "causal": self.causal, "last": batch_last.preferred()}
-        h = Conv3(self.widths[0], **how)(x.swapaxes(0, -1) if how["last"] else x)
+        h = Conv3(self.widths[0], **how)(batch_last.turned(x, how["last"]))
         for i, width in enumerate(self.widths):
             if i:
                 h = Down(self.widths[i - 1], strides_between(sizes[i - 1], sizes[i]), **how)(h)
             for _ in range(self.blocks):
                 h = ResidualBlock(width, **how)(h)
         h = Conv3(self.parts * self.channels, **how)(activated(h, **how))
-        h = h.swapaxes(0, -1) if how["last"] else h
+        h = batch_last.turned(h, how["last"])
         return jnp.concatenate([part.reshape(len(x), -1) for part in jnp.split(h, self.parts, axis=-1)], axis=-1)
 
 
@@ -108,14 +108,14 @@ class GridDecoder(nn.Module):
             raise ValueError(f"GridDecoder: a code of {z.shape[1]} numbers does not fill a grid of {sizes[-1]} cells.")
         how = {"dtype": self.dtype, "causal": self.causal, "last": batch_last.preferred()}
         z = z.reshape(len(z), *sizes[-1], -1)
-        h = Conv3(self.widths[-1], **how)(z.swapaxes(0, -1) if how["last"] else z)
+        h = Conv3(self.widths[-1], **how)(batch_last.turned(z, how["last"]))
         for i, width in reversed(list(enumerate(self.widths))):
             for _ in range(self.blocks):
                 h = ResidualBlock(width, **how)(h)
             if i:
                 h = Up(self.widths[i - 1], sizes[i - 1], **how)(h)
         h = Conv3(self.fold ** len(space) * self.shape[-1], **how)(activated(h, **how))
-        h = h.swapaxes(0, -1) if how["last"] else h
+        h = batch_last.turned(h, how["last"])
         return depth_to_space(h, folds)[:, *(slice(n) for n in space), :]
 
 

@@ -84,10 +84,10 @@ class ConvEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         last = batch_last.preferred()
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         for features in (32, 64, 128):
             x = nn.relu(Conv3(features, stride=2, last=last, dtype=self.dtype)(x))
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         x = x.reshape(x.shape[0], -1)
         return nn.relu(nn.Dense(self.hidden, dtype=self.dtype)(x)) if self.hidden else x
 
@@ -107,11 +107,11 @@ class ConvDecoder(nn.Module):
         *sizes, smallest = halved(self.shape[:-1], 3)
         x = nn.relu(nn.Dense(math.prod(smallest) * 128, dtype=self.dtype)(z)).reshape(z.shape[0], *smallest, 128)
         last = batch_last.preferred()
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         for features, size in zip((64, 32), sizes[:0:-1], strict=True):
             x = nn.relu(Conv3(features, size=size, last=last, dtype=self.dtype)(x))
         x = Conv3(self.shape[-1], size=sizes[0], last=last, dtype=self.dtype)(x)
-        return x.swapaxes(0, -1) if last else x
+        return batch_last.turned(x, last)
 
 
 class ResidualBlock(nn.Module):
@@ -148,12 +148,12 @@ class ResNetEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         last = batch_last.preferred()
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         how = {"activation_first": self.activation_first, "dtype": self.dtype, "last": last}
         x = ResidualBlock(self.features, **how)(Conv3(self.features, dtype=self.dtype, last=last)(x))
         for i in range(self.halvings):
             x = ResidualBlock(self.features * 2 ** (i + 1), **how)(pooled(x))
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         return x.reshape(x.shape[0], -1)
 
 
@@ -176,14 +176,14 @@ class ResNetDecoder(nn.Module):
         width = self.features * 2**self.halvings
         x = nn.Dense(math.prod(smallest) * width, dtype=self.dtype)(z).reshape(z.shape[0], *smallest, width)
         last = batch_last.preferred()
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         how = {"activation_first": self.activation_first, "dtype": self.dtype, "last": last}
         for i, size in reversed(list(enumerate(sizes))):
             x = repeated(ResidualBlock(self.features * 2**i, **how)(x), size)
         x = ResidualBlock(self.features, **how)(x)
         end = Conv3(self.shape[-1], dtype=self.dtype, last=last)
         x = end(leaky(x)) if self.activation_first else leaky(end(x))
-        return x.swapaxes(0, -1) if last else x
+        return batch_last.turned(x, last)
 
 
 def halved(space: Sequence[int], times: int) -> list[tuple[int, ...]]:

@@ -62,10 +62,10 @@ class Generator(nn.Module):
         x = nn.relu(nn.Dense(4 * self.features, dtype=self.dtype)(code))
         x = nn.Dense(math.prod(sizes[0]) * (widths or [channels])[0], dtype=self.dtype)(x)
         x, last = x.reshape(len(x), *sizes[0], -1), batch_last.preferred()
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         for size, width in zip(sizes[1:], [*widths[1:], channels], strict=False):
             x = Up(width, size, self.dtype, last=last)(nn.relu(RMSNorm(self.dtype, last)(x)))
-        return x.swapaxes(0, -1) if last else x
+        return batch_last.turned(x, last)
 
 
 class Critic(nn.Module):
@@ -80,11 +80,11 @@ class Critic(nn.Module):
     def __call__(self, x: Array) -> Array:
         x = x.astype(self.dtype)
         sizes, last = halvings(x.shape[1:-1]) if x.ndim > 2 else [()], batch_last.preferred()
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         for i, (large, small) in enumerate(itertools.pairwise(sizes)):
             width = self.features * min(2**i, self.growth)
             x = nn.leaky_relu(Down(width, strides_between(large, small), self.dtype, last=last)(x), 0.2)
-        x = x.swapaxes(0, -1) if last else x
+        x = batch_last.turned(x, last)
         x = x.reshape(len(x), -1)
         x = nn.leaky_relu(nn.Dense(4 * self.features, dtype=self.dtype)(x), 0.2)
         return nn.Dense(self.outputs, dtype=self.dtype)(x)
