@@ -22,17 +22,17 @@ def tokenizer(widths: tuple[int, ...], levels: tuple[int, ...], cells: tuple[int
     return mm.Tokenizer(modalities={"video": video}, cells={"video": cells}, quantizer=mm.tokens.FSQ(levels))
 
 
-model = tokenizer((24, 48), (8, 8), cells=(2, 8, 8))
+model = tokenizer((12, 24), (8, 8), cells=(2, 8, 8))
 tiny = tokenizer((4,), (3, 3), cells=(4, 16, 16))  # for tests
 
 experiment = mm.Experiment(
     model=model,
     data=mm.data.Digits(),
-    steps=1_500,
+    steps=600,
     batch_size=32,
     optimizer=mm.Optimizer(learning_rate=2e-3, schedule="cosine", warmup=100),
     steps_per_call=10,
     log_every=20,
-    save_every=500,
+    save_every=300,
     evaluators=(mm.evals.Reconstruction(), mm.evals.Codes()),
 )
