@@ -1,7 +1,8 @@
 """Symbols for clips that do not look ahead: a grid of 2 x 8 x 8, whose first half knows four frames alone.
 
 COMMAND   mmgen train experiments/clips_tokenizer.py --workdir runs/clips_tokenizer
-EXPECTED  to be measured
+EXPECTED  4 minutes on one CPU core; the mean square error of what comes back is 0.035 (0.026 in `digits_tokenizer.py`),
+          of the 64 symbols 62 are in use, with a perplexity of 25
 
 So the symbols of how a clip begins are how its symbols begin, and a clip can be filled in from its first frames on.
 The networks are those of `nn/grid.py`, whose kernels reach into the past alone. `digits_tokenizer.py` has 20 symbols
