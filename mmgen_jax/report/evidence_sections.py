@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
+import io
 
 import numpy as np
 
-from mmgen_jax.modalities.pictures import png
 from mmgen_jax.report.cells import uri
 from mmgen_jax.report.contents import Contents
 from mmgen_jax.report.evidence import flat
@@ -43,11 +43,13 @@ def painted(shares: np.ndarray) -> str:
     scale = np.quantile(np.abs(plane), 0.995) or 1.0
     share = np.clip(plane / scale, -1, 1)[..., None]
     colours = np.maximum(share, 0) * np.array(FOR) + np.maximum(-share, 0) * np.array(AGAINST)
-    return f'<td><img class="picture" alt="evidence" src="{uri("image/png", png(picture(colours)))}"></td>'
+    return f'<td><img class="picture" alt="evidence" src="{uri("image/png", png(colours))}"></td>'
 
 
-def picture(colours: np.ndarray) -> object:
-    """[rows, columns, 3] in 0..255 as a Pillow picture."""
+def png(colours: np.ndarray) -> bytes:
+    """The PNG file of [rows, columns, 3] in 0..255."""
     from PIL import Image
 
-    return Image.fromarray(np.round(colours).astype(np.uint8))
+    file = io.BytesIO()
+    Image.fromarray(np.round(colours).astype(np.uint8)).save(file, "png")
+    return file.getvalue()
