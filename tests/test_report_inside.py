@@ -18,6 +18,7 @@ from mmgen_jax.report.looking_sections import inside
 from mmgen_jax.report.page import page
 from mmgen_jax.report.surprise import pieces
 from mmgen_jax.report.surprise_sections import expected
+from mmgen_jax.types import Batch
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,10 @@ def test_what_speaks_for_the_answer(run, contents):
     Tags(shown)
     assert shown.count('alt="evidence"') == 6 and f"{whole[0].sum():+.1f}" in shown and "cat &amp; dog" in shown
     assert page(found).count("What speaks for the answer") == 1
+    lacking = Batch(found.real.values, {**found.real.present, "label": np.arange(len(found.real)) == 1})
+    assert evidence_section(dataclasses.replace(found, real=lacking)).count('alt="evidence"') == 2
+    nothing = Batch(found.real.values, {**found.real.present, "label": np.zeros(len(found.real), bool)})
+    assert evidence_section(dataclasses.replace(found, real=nothing)) == ""
     assert contents.evidence is None and "What speaks" not in page(contents)
     spectrum = np.arange(6.0).reshape(3, 2)  # frames, bands
     np.testing.assert_array_equal(flat(spectrum), [[1, 3, 5], [0, 2, 4]])

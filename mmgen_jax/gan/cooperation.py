@@ -9,8 +9,7 @@ The critics learn from real examples which classes and which parts go together, 
 generator, which cannot change what they know, by (1) and (3) of made ones y that its own do. (2): a label y_n that is
 made is as probable as they find it by each other part, given or made, whose p is a constant there: unlike (1), whose
 slope vanishes where a made label is sure of a wrong class, that corrects it (distillation: Hinton et al. 2015,
-arXiv:1503.02531). (4): what is made of a
-condition is like the example that had it.
+arXiv:1503.02531). (4): what is made of a condition is like the example that had it.
 
 (1) Odena et al. 2017, arXiv:1610.09585. (3) and (4) Zhang et al. 2021 (XMC-GAN, arXiv:2101.04702), of whole modalities;
 others of a batch are what each is told from. A weight that is too large makes the generator exaggerate: of numbers

@@ -21,9 +21,11 @@ EXAMPLES = 3  # that are shown; all that are there make the baseline
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """Attributes:
-    of: the modality that is answered with.
-    shares: of the values of each modality that is given alone, {name: [n, *shape]} in nats.
+    """What speaks for the answers about some examples.
+
+    Attributes:
+        of: the modality that is answered with.
+        shares: of the values of each modality that is given alone, {name: [n, *shape]} in nats.
     """
 
     of: str

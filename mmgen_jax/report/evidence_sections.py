@@ -22,6 +22,8 @@ def evidence(contents: Contents) -> str:
         return ""
     cards = []
     for i in range(len(next(iter(found.shares.values())))):
+        if not contents.real.present[found.of][i]:  # no true answer is known
+            continue
         answer = contents.modalities[found.of].decode(contents.real.values[found.of][i])
         rows = [
             row(html.escape(name), [true(contents, name, i), painted(shares[i]), f"<td>{shares[i].sum():+.1f}</td>"])
@@ -34,7 +36,7 @@ def evidence(contents: Contents) -> str:
         "for it, blue ones against it, by integrated gradients from the mean of some test examples to this one. They "
         "add up to how much more probable the answer becomes. Each map has its own scale."
     )
-    return section("What speaks for the answer", "".join(cards), text)
+    return section("What speaks for the answer", "".join(cards), text) if cards else ""
 
 
 def painted(shares: np.ndarray) -> str:
