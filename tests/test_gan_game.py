@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import PartitionSpec
 from vae_cases import random_batch
 
-from mmgen_jax.gan import DCGAN, GAN, R1, R2, LeCam, PathLength, game
+from mmgen_jax.gan import DCGAN, GAN, R1, R2, LeCam, PathLength, cooperation, game
 from mmgen_jax.modalities import Label, Vector
 from mmgen_jax.rng import fold_name
 from mmgen_jax.train.optimizer import Optimizer
@@ -266,6 +266,19 @@ def test_auxiliary_classifiers_of_what_is_there():
         wanted -= (belief * np.log(np.asarray(play.fake[n])[there])).sum(-1).mean()
     np.testing.assert_allclose(logged["generator/classes"], wanted, rtol=1e-4)
     np.testing.assert_allclose(told - game.generator_loss(plain, without, play)[0], 2 * wanted, rtol=1e-3)
+
+
+def test_labels_are_taught_beliefs_that_stay_as_they_are():
+    """The slope by a made label is that of a cross entropy; none goes through the belief to what it is of."""
+    logits, y = jnp.array([[2.0, 0.0, 0.0, -1.0]]), jnp.array([[0.1, 0.2, 0.3, 0.4]])
+    there = dict.fromkeys(MODALITIES, jnp.array([True]))
+
+    def taught(logits, y):
+        return cooperation.distilled(SMALL, {"vector": {"label": logits}}, {"label": y}, there, there)
+
+    of_logits, of_label = jax.grad(taught, (0, 1))(logits, y)
+    np.testing.assert_array_equal(of_logits, 0)
+    np.testing.assert_allclose(of_label, -jax.nn.softmax(logits) / y, rtol=1e-5)
 
 
 def test_missing_parts_change_nothing_for_others():
