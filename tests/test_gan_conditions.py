@@ -82,7 +82,7 @@ def test_every_word_is_read_at_its_place():
 
 
 def test_contrast_of_real_and_made_examples():
-    """Equations (2) and (3) of `cooperation.py`, over the examples that count, picked out and by themselves."""
+    """Equations (4) and (5) of `cooperation.py`, over the examples that count, picked out and by themselves."""
     model = dataclasses.replace(ATTENDS, modalities=THREE, contrastive=2.0, weights={"vector": 0.5})
     weights, batch = params(model), random_batch(THREE, 32, present=0.9).masked()
 

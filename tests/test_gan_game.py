@@ -264,6 +264,12 @@ def test_auxiliary_classifiers_of_what_is_there():
         belief = jax.nn.softmax(judge("classes")(judge("features")(play.fake))[m][n])[there]
         assert there.any()
         wanted -= (belief * np.log(np.asarray(play.fake[n])[there])).sum(-1).mean()
+    nothing = ~np.stack(list(play.given.values())).any(0)
+    for n in ("kind", "label"):
+        there = nothing & np.asarray(play.present[n])
+        p, q = (np.asarray(x[n])[there].mean(0) for x in (play.real, play.fake))
+        assert there.any()
+        wanted += (p * np.log(p / q)).sum()
     np.testing.assert_allclose(logged["generator/classes"], wanted, rtol=1e-4)
     np.testing.assert_allclose(told - game.generator_loss(plain, without, play)[0], 2 * wanted, rtol=1e-3)
 
