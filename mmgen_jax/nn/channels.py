@@ -1,7 +1,7 @@
 """Layers on channels in either layout: [B, *space, C], or [C, *space, B] if `last`, which is that of `batch_last.py`.
 
     RMSNorm      y_c = g_c x_c / sqrt(mean_c x_c^2 + 1e-6)              (1)  (Zhang & Sennrich 2019, arXiv:1910.07467)
-    Dense        y_o = sum_c w_co x_c                                   (2)
+    Dense        y_o = sum_c w_co x_c + b_o                             (2)
     GroupNorm    y_c = g_c (x_c - m) / sqrt(v + 1e-6) + b_c             (3)  (Wu & He 2018, arXiv:1803.08494)
 
 (1) and (2) are of each cell by itself; m and v are of all cells of the channels in the group of c.
@@ -20,15 +20,16 @@ from mmgen_jax.types import Array
 
 
 class RMSNorm(nn.Module):
-    """Equation (1), computed in float32."""
+    """Equation (1), computed in float32; g is 1 where it is not `scaled`."""
 
     dtype: Any = jnp.float32
     last: bool = False
+    scaled: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels = x.shape[0 if self.last else -1]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
+        scale = self.param("scale", nn.initializers.ones, (channels,)) if self.scaled else jnp.ones(channels)
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if not self.last:
             y = wide * lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + 1e-6)
@@ -40,24 +41,30 @@ class RMSNorm(nn.Module):
 
 
 class Dense(nn.Module):
-    """Equation (2), from C to `features` channels."""
+    """Equation (2), from C to `features` channels; w begins as `start` says, b at 0, or is left out."""
 
     features: int
     dtype: Any = jnp.float32
     last: bool = False
+    start: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    bias: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (x.shape[0 if self.last else -1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape).astype(self.dtype)
+        kernel = self.param("kernel", self.start, shape).astype(self.dtype)
         x = x.astype(self.dtype)
-        return times(kernel.T, x) if self.last else x @ kernel
+        y = times(kernel.T, x) if self.last else x @ kernel
+        if not self.bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros, shape[1:]).astype(self.dtype)
+        return y + jnp.broadcast_to(bias.reshape(-1, *(1,) * (x.ndim - 1)) if self.last else bias, y.shape)
 
 
 class GroupNorm(nn.Module):
-    """Equation (3), computed in float32. `groups` divide C."""
+    """Equation (3), computed in float32. `groups` divide C; None: each channel by itself (instance norm)."""
 
-    groups: int
+    groups: int | None
     dtype: Any = jnp.float32
     last: bool = False
 
@@ -68,9 +75,10 @@ class GroupNorm(nn.Module):
             self.param(name, init, (x.shape[axis],)).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
             for name, init in (("scale", nn.initializers.ones), ("bias", nn.initializers.zeros))
         )
+        groups = self.groups or x.shape[axis]
         wide, mean_of = x.astype(jnp.promote_types(x.dtype, jnp.float32)), grouped_last if self.last else grouped
-        mean = mean_of(wide, self.groups)
-        variance = mean_of(jnp.square(wide), self.groups) - jnp.square(mean)
+        mean = mean_of(wide, groups)
+        variance = mean_of(jnp.square(wide), groups) - jnp.square(mean)
         y = (wide - mean) * lax.rsqrt(jnp.maximum(variance, 0) + 1e-6)
         return (y * scale + bias).astype(self.dtype)
 

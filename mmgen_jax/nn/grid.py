@@ -136,7 +136,7 @@ class ResidualBlock(nn.Module):
         for _ in range(2):
             h = Conv3(self.features, **how)(activated(h, **how))
         if x.shape[0 if self.last else -1] != self.features:
-            x = Dense(self.features, self.dtype, self.last)(x)
+            x = Dense(self.features, self.dtype, self.last, bias=False)(x)
         return x + h
 
 

@@ -133,7 +133,7 @@ class ResidualBlock(nn.Module):
             layer = Conv3(width, dtype=self.dtype, last=self.last)
             y = layer(leaky(y)) if self.activation_first else leaky(layer(y))
         if channels != self.features:
-            x = Dense(self.features, self.dtype, self.last)(x)
+            x = Dense(self.features, self.dtype, self.last, bias=False)(x)
         return x + 0.1 * y
 
 

@@ -27,8 +27,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmgen_jax.gan.networks.sngan import DownBlock, UpBlock, conv3, halved, stages
+from mmgen_jax.gan.networks.sngan import DownBlock, UpBlock, conv3, halved, stages, summed
+from mmgen_jax.nn import batch_last
 from mmgen_jax.nn.attention import plain_attention
+from mmgen_jax.nn.channels import Dense, RMSNorm
 from mmgen_jax.types import Array
 
 
@@ -82,14 +84,16 @@ class Generator(nn.Module):
     def __call__(self, code: Array, *noise: Array) -> Array:
         space = self.shape[:-1]
         *larger, (size, width) = stages(space, self.features, self.form.growth)
-        code = code.astype(self.dtype)
+        code, last = code.astype(self.dtype), batch_last.preferred()
         x = nn.Dense(math.prod(size) * width, dtype=self.dtype)(code).reshape(len(code), *size, width)
+        x = batch_last.turned(x, last)
         for i, z in zip(reversed(range(len(larger))), noise, strict=True):
             size, width = larger[i]
-            x = UpBlock(size, width, self.dtype)(x, jnp.concatenate([code, z.astype(self.dtype)], axis=-1))
+            x = UpBlock(size, width, self.dtype, last)(x, jnp.concatenate([code, z.astype(self.dtype)], axis=-1))
             if i == self.form.attends(space):
-                x = SelfAttention(self.dtype)(x)
-        return conv3(self.shape[-1], self.dtype, x)(nn.relu(nn.RMSNorm(dtype=self.dtype)(x)))
+                x = SelfAttention(self.dtype, last)(x)
+        x = nn.relu(RMSNorm(self.dtype, last)(x))
+        return batch_last.turned(conv3(self.shape[-1], self.dtype, len(space), last)(x), last)
 
 
 class Critic(nn.Module):
@@ -102,32 +106,36 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x, space = x.astype(self.dtype), x.shape[1:-1]
+        space, last = x.shape[1:-1], batch_last.preferred()
+        x = batch_last.turned(x.astype(self.dtype), last)
         widths = [width for _, width in stages(space, self.features, self.form.growth)]
         for i, width in enumerate(widths):
-            x = DownBlock(width, halves=i + 1 < len(widths), first=i == 0, dtype=self.dtype)(x)
+            x = DownBlock(width, halves=i + 1 < len(widths), first=i == 0, dtype=self.dtype, last=last)(x)
             if i + 1 == self.form.attends(space):
-                x = SelfAttention(self.dtype)(x)
-        return nn.Dense(self.outputs, dtype=self.dtype)(nn.relu(x).sum(tuple(range(1, x.ndim - 1))))
+                x = SelfAttention(self.dtype, last)(x)
+        return nn.Dense(self.outputs, dtype=self.dtype)(summed(x, last))
 
 
 class SelfAttention(nn.Module):
-    """Equation (2), x [B, *space, C] -> the same shape."""
+    """Equation (2), x [B, *space, C], or [C, *space, B] if `last`, -> the same shape."""
 
     dtype: Any = jnp.float32
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        channels = x.shape[-1]
+        channels = x.shape[0 if self.last else -1]
 
-        def linear(name: str, features: int) -> nn.Dense:
-            return nn.Dense(max(1, features), use_bias=False, dtype=self.dtype, name=name)
+        def linear(name: str, features: int) -> Dense:
+            return Dense(max(1, features), self.dtype, self.last, bias=False, name=name)
 
         def rows(x: Array) -> Array:
+            x = batch_last.turned(x, self.last)
             return x.reshape(len(x), -1, 1, x.shape[-1])  # one head
 
         q = rows(linear("query", channels // 8)(x))
-        k, v = (rows(halved(linear(n, channels // c)(x), jnp.max)) for n, c in (("key", 8), ("value", 2)))
-        y = plain_attention(q, k, v, None, None, False, 1.0).reshape(*x.shape[:-1], -1)
+        k, v = (rows(halved(linear(n, channels // c)(x), jnp.maximum)) for n, c in (("key", 8), ("value", 2)))
+        y = plain_attention(q, k, v, None, None, False, 1.0)
+        y = batch_last.turned(y.reshape(len(y), *x.shape[1:-1], -1), self.last)
         gate = self.param("gate", nn.initializers.zeros, ()).astype(self.dtype)
         return x + gate * linear("out", channels)(y)

@@ -16,6 +16,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmgen_jax.gan.networks.sngan import halved
+from mmgen_jax.nn import batch_last
+from mmgen_jax.nn.channels import GroupNorm
 from mmgen_jax.nn.conv import ConvOnCells, Down
 from mmgen_jax.types import Array
 
@@ -52,24 +54,26 @@ class Critics(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> list[list[Array]]:
-        x, found = x.astype(self.dtype), []
+        last, found = batch_last.preferred(), []
+        x = batch_last.turned(x.astype(self.dtype), last)
         for i in range(self.scales):
             x = halved(x) if i else x
-            found.append(self._seen(x))
+            found.append([batch_last.turned(y, last) for y in self._seen(x, last)])
         return found
 
-    def _seen(self, x: Array) -> list[Array]:
+    def _seen(self, x: Array, last: bool) -> list[Array]:
         d, found = x.ndim - 2, []
         for i in range(self.layers + 1):
             width = self.features * min(2**i, 8)
             halves = i < self.layers
             strides = tuple(2 if n > 1 else 1 for n in x.shape[1:-1])
-            x = (Down(width, strides, self.dtype) if halves else kernel4(width, d, self.dtype))(x)
-            x = nn.leaky_relu(nn.InstanceNorm(dtype=self.dtype)(x) if i else x, 0.2)
+            down = halves and Down(width, strides, self.dtype, last=last)
+            x = (down or kernel4(width, d, self.dtype, last))(x)
+            x = nn.leaky_relu(GroupNorm(None, self.dtype, last)(x) if i else x, 0.2)
             found.append(x)
-        return [*found, kernel4(1, d, self.dtype)(x)]
+        return [*found, kernel4(1, d, self.dtype, last)(x)]
 
 
-def kernel4(features: int, d: int, dtype: Any) -> nn.Module:
+def kernel4(features: int, d: int, dtype: Any, last: bool) -> nn.Module:
     """A convolution with kernel 4 that keeps the size."""
-    return ConvOnCells(features, (4,) * d, [(1, 2)] * d, dtype)
+    return ConvOnCells(features, (4,) * d, [(1, 2)] * d, dtype, last)

@@ -20,6 +20,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmgen_jax.nn import batch_last
+from mmgen_jax.nn.channels import Dense
 from mmgen_jax.nn.conv import conv, halvings
 from mmgen_jax.types import Array
 
@@ -77,14 +79,16 @@ class Generator(nn.Module):
         basis = self.param("basis", nn.initializers.normal(1.0), (math.prod(sizes[-1]), widths[-1]))
         scale = linear(widths[-1], 1.0, self.dtype)(code)
         x = basis.astype(self.dtype).reshape(1, *sizes[-1], -1) * spread(scale, len(sizes[-1]))
+        last = batch_last.preferred()
+        x = batch_last.turned(x, last)
         for i in reversed(range(len(sizes))):
             if i + 1 < len(sizes):
-                if widths[i] != x.shape[-1]:
-                    x = linear(widths[i], 1.0, self.dtype, bias=False)(x)
+                if widths[i] != widths[i + 1]:
+                    x = linear(widths[i], 1.0, self.dtype, last, bias=False)(x)
                 x = doubled(x, sizes[i])
             for _ in range(self.form.blocks):
-                x = Block(self.form, total, self.dtype)(x)
-        return linear(self.shape[-1], 1.0, self.dtype)(x)
+                x = Block(self.form, total, self.dtype, last)(x)
+        return batch_last.turned(linear(self.shape[-1], 1.0, self.dtype, last)(x), last)
 
 
 class Critic(nn.Module):
@@ -100,63 +104,72 @@ class Critic(nn.Module):
         sizes = stage_sizes(x.shape[1:-1])
         widths = self.form.widths(len(sizes), self.features)
         total = self.form.blocks * len(sizes)
-        x = linear(widths[0], 1.0, self.dtype)(x.astype(self.dtype))
+        last = batch_last.preferred()
+        x = linear(widths[0], 1.0, self.dtype, last)(batch_last.turned(x.astype(self.dtype), last))
         for i, width in enumerate(widths):
             if i:
                 x = halved(x)
-                if width != x.shape[-1]:
-                    x = linear(width, 1.0, self.dtype, bias=False)(x)
+                if width != widths[i - 1]:
+                    x = linear(width, 1.0, self.dtype, last, bias=False)(x)
             for _ in range(self.form.blocks):
-                x = Block(self.form, total, self.dtype)(x)
-        cells = math.prod(sizes[-1])
+                x = Block(self.form, total, self.dtype, last)(x)
+        x, cells = batch_last.turned(x, last), math.prod(sizes[-1])
         places = self.param("places", nn.initializers.normal(1 / math.sqrt(cells)), (cells, x.shape[-1]))
         x = (x.reshape(len(x), cells, -1) * places.astype(self.dtype)[None]).sum(1)
         return linear(self.outputs, 1.0, self.dtype)(x)
 
 
 class Block(nn.Module):
-    """Equation (1), x [B, *space, C] -> the same shape."""
+    """Equation (1), x [B, *space, C], or [C, *space, B] if `last`, -> the same shape."""
 
     form: R3GAN
     total: int  # L, the number of blocks of the network
     dtype: Any = jnp.float32
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         gain = GAIN * self.total**-0.25
-        inside = self.form.expansion * x.shape[-1]
-        h = nn.leaky_relu(linear(inside, gain, self.dtype)(x), SLOPE)
+        channels = x.shape[0 if self.last else -1]
+        inside = self.form.expansion * channels
+        h = nn.leaky_relu(linear(inside, gain, self.dtype, self.last)(x), SLOPE)
         if x.ndim > 2:
-            h = nn.leaky_relu(GroupedConv(math.gcd(self.form.group, inside), gain, self.dtype)(h), SLOPE)
-        h = nn.Dense(x.shape[-1], use_bias=False, kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
+            h = nn.leaky_relu(GroupedConv(math.gcd(self.form.group, inside), gain, self.dtype, self.last)(h), SLOPE)
+        h = linear(channels, 0.0, self.dtype, self.last, bias=False)(h)
         # Without the barrier XLA on CPU recomputes the whole residual chain inside every later block.
         return jax.lax.optimization_barrier(x + h)
 
 
 class GroupedConv(nn.Module):
-    """Kernel 3 along each axis, within groups of channels, and a bias: [B, *space, C] -> the same shape."""
+    """Kernel 3 along each axis, within groups of channels, and a bias: x as of `Block` -> the same shape."""
 
     group: int
     gain: float
     dtype: Any = jnp.float32
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        d, groups = x.ndim - 2, x.shape[-1] // self.group
-        fan_in = 3**d * self.group
+        d, axis = x.ndim - 2, 0 if self.last else x.ndim - 1
+        groups, fan_in = x.shape[axis] // self.group, 3**d * self.group
         start = nn.initializers.normal(self.gain / math.sqrt(fan_in))
         kernel = self.param("kernel", start, (groups, fan_in, self.group)).astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],)).astype(self.dtype)
-        kernel = kernel.reshape(groups, *(3,) * d, self.group, self.group)
-        parts = jnp.moveaxis(x.reshape(*x.shape[:-1], groups, self.group), -2, 0)
-        y = jax.vmap(lambda part, k: conv(part, k, [(1, 1)] * d))(parts, kernel)
-        return jnp.moveaxis(y, 0, -2).reshape(x.shape) + spread(bias[None], d)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[axis],)).astype(self.dtype)
+
+        def one(part: Array, kernel: Array) -> Array:
+            if self.last:
+                return batch_last.conv(part, kernel, (3,) * d, [(1, 1)] * d)
+            return conv(part, kernel.reshape(*(3,) * d, self.group, self.group), [(1, 1)] * d)
+
+        parts = x.reshape(*x.shape[:axis], groups, self.group, *x.shape[axis + 1 :])
+        y = jax.vmap(one, (axis, 0), axis)(parts, kernel).reshape(x.shape)
+        return y + bias.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
 
 
-def linear(features: int, gain: float, dtype: Any, bias: bool = True) -> nn.Dense:
+def linear(features: int, gain: float, dtype: Any, last: bool = False, bias: bool = True) -> Dense:
     """A linear layer whose kernel begins at N(0, gain^2 / fan-in)."""
-    start = nn.initializers.variance_scaling(gain**2, "fan_in", "normal")
-    return nn.Dense(features, use_bias=bias, kernel_init=start, dtype=dtype)
+    start = nn.initializers.variance_scaling(gain**2, "fan_in", "normal") if gain else nn.initializers.zeros
+    return Dense(features, dtype, last, start, bias)
 
 
 def stage_sizes(space: Sequence[int]) -> list[tuple[int, ...]]:
@@ -170,7 +183,7 @@ def spread(x: Array, d: int) -> Array:
 
 
 def halved(x: Array) -> Array:
-    """The filter [1, 3, 3, 1] / 8 at every second cell, in each axis of more than one: [B, *n, C] -> ceil(n / 2)."""
+    """The filter [1, 3, 3, 1] / 8 at every second cell, in each axis of more than one: [., *n, .] -> ceil(n / 2)."""
     for axis in range(1, x.ndim - 1):
         if (n := x.shape[axis]) > 1:
             # Pixels 2i-1 .. 2i+2 are the second of cell i, both of cell i + 1, and the first of the one after.
@@ -185,7 +198,7 @@ def halved(x: Array) -> Array:
 
 
 def doubled(x: Array, size: Sequence[int]) -> Array:
-    """The transpose of `halved` times 2 in each axis: [B, *ceil(n / 2), C] -> [B, *n, C], n = `size`."""
+    """The transpose of `halved` times 2 in each axis: [., *ceil(n / 2), .] -> [., *n, .], n = `size`."""
     for axis, n in enumerate(size, start=1):
         if n > 1:
             m = x.shape[axis]

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 
 from mmgen_jax.gan.networks.sngan import conv3
 from mmgen_jax.gan.networks.unet import with_code
+from mmgen_jax.nn import batch_last
+from mmgen_jax.nn.channels import GroupNorm
 from mmgen_jax.nn.conv import ConvOnCells, Down, Up, strides_between
 from mmgen_jax.types import Array
 
@@ -53,23 +55,24 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, code: Array) -> Array:
-        space = x.shape[1:-1]
+        space, last = x.shape[1:-1], batch_last.preferred()
+        d = len(space)
 
         def wide(features: int) -> nn.Module:
-            return ConvOnCells(features, (7,) * len(space), [(3, 3)] * len(space), self.dtype)
+            return ConvOnCells(features, (7,) * d, [(3, 3)] * d, self.dtype, last)
 
         def normal(h: Array) -> Array:
-            return nn.InstanceNorm(dtype=self.dtype)(h)
+            return GroupNorm(None, self.dtype, last)(h)
 
-        h, sizes = nn.relu(normal(wide(self.features)(x))), [space]
+        h, sizes = nn.relu(normal(wide(self.features)(batch_last.turned(x, last)))), [space]
         for i in range(STEPS):
             sizes.append(tuple(-(-n // 2) for n in sizes[-1]))
-            down = Down(self.features * 2 ** (i + 1), strides_between(sizes[-2], sizes[-1]), self.dtype)
-            h = nn.relu(normal(down(h)))
+            width, strides = self.features * 2 ** (i + 1), strides_between(sizes[-2], sizes[-1])
+            h = nn.relu(normal(Down(width, strides, self.dtype, last=last)(h)))
         for _ in range(self.blocks):
-            inside = nn.relu(normal(conv3(h.shape[-1], self.dtype, h)(with_code(h, code))))
+            inside = nn.relu(normal(conv3(width, self.dtype, d, last)(with_code(h, code, last))))
             # Without the barrier XLA on CPU recomputes the whole residual chain inside every later block.
-            h = jax.lax.optimization_barrier(h + normal(conv3(h.shape[-1], self.dtype, h)(inside)))
+            h = jax.lax.optimization_barrier(h + normal(conv3(width, self.dtype, d, last)(inside)))
         for i in reversed(range(STEPS)):
-            h = nn.relu(normal(Up(self.features * 2**i, sizes[i], self.dtype)(h)))
-        return wide(self.channels)(h)
+            h = nn.relu(normal(Up(self.features * 2**i, sizes[i], self.dtype, last=last)(h)))
+        return batch_last.turned(wide(self.channels)(h), last)

@@ -28,6 +28,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmgen_jax.nn import batch_last
+from mmgen_jax.nn.channels import Dense, RMSNorm
 from mmgen_jax.nn.conv import ConvOnCells, halvings
 from mmgen_jax.types import Array
 
@@ -72,11 +74,13 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, code: Array) -> Array:
         *larger, (size, width) = stages(self.shape[:-1], self.features, self.form.growth)
-        code = code.astype(self.dtype)
+        code, last = code.astype(self.dtype), batch_last.preferred()
         x = nn.Dense(math.prod(size) * width, dtype=self.dtype)(code).reshape(len(code), *size, width)
+        x = batch_last.turned(x, last)
         for size, width in reversed(larger):
-            x = UpBlock(size, width, self.dtype)(x, code)
-        return conv3(self.shape[-1], self.dtype, x)(nn.relu(ModulatedNorm(self.dtype)(x, code)))
+            x = UpBlock(size, width, self.dtype, last)(x, code)
+        x = nn.relu(ModulatedNorm(self.dtype, last)(x, code))
+        return batch_last.turned(conv3(self.shape[-1], self.dtype, len(size), last)(x), last)
 
 
 class Critic(nn.Module):
@@ -89,61 +93,69 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = x.astype(self.dtype)
-        widths = [width for _, width in stages(x.shape[1:-1], self.features, self.form.growth)]
+        last = batch_last.preferred()
+        x, widths = x.astype(self.dtype), [width for _, width in stages(x.shape[1:-1], self.features, self.form.growth)]
+        x = batch_last.turned(x, last)
         for i, width in enumerate([*widths[1:], widths[-1]]):
-            last = i + 1 == len(widths)
-            if last and self.form.group:
-                x = with_deviation(x, self.form.group)
-            x = DownBlock(width, halves=not last, first=i == 0, dtype=self.dtype)(x)
-        x = nn.relu(x).sum(tuple(range(1, x.ndim - 1)))
-        return nn.Dense(self.outputs, dtype=self.dtype)(x)
+            ends = i + 1 == len(widths)
+            if ends and self.form.group:
+                x = with_deviation(x, self.form.group, last)
+            x = DownBlock(width, halves=not ends, first=i == 0, dtype=self.dtype, last=last)(x)
+        return nn.Dense(self.outputs, dtype=self.dtype)(summed(x, last))
 
 
 class UpBlock(nn.Module):
-    """Equation (1), x [B, *m, C] and code [B, Z] -> [B, *size, features]."""
+    """Equation (1), x [B, *m, C] and code [B, Z] -> [B, *size, features]; if `last`, the batch is the last axis."""
 
     size: tuple[int, ...]
     features: int
     dtype: Any = jnp.float32
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array, code: Array) -> Array:
-        h = doubled(nn.relu(ModulatedNorm(self.dtype)(x, code)), self.size)
-        h = conv3(self.features, self.dtype, h)(h)
-        h = conv3(self.features, self.dtype, h)(nn.relu(ModulatedNorm(self.dtype)(h, code)))
+        d = len(self.size)
+        h = doubled(nn.relu(ModulatedNorm(self.dtype, self.last)(x, code)), self.size)
+        h = conv3(self.features, self.dtype, d, self.last)(h)
+        h = nn.relu(ModulatedNorm(self.dtype, self.last)(h, code))
+        h = conv3(self.features, self.dtype, d, self.last)(h)
         # Without the barrier XLA on CPU recomputes the whole residual chain inside every later block.
-        return jax.lax.optimization_barrier(doubled(nn.Dense(self.features, dtype=self.dtype)(x), self.size) + h)
+        return jax.lax.optimization_barrier(doubled(Dense(self.features, self.dtype, self.last)(x), self.size) + h)
 
 
 class DownBlock(nn.Module):
-    """Equation (2), [B, *n, C] -> [B, *m, features]."""
+    """Equation (2), [B, *n, C] -> [B, *m, features]; if `last`, the batch is the last axis."""
 
     features: int
     halves: bool
     first: bool
     dtype: Any = jnp.float32
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        h = conv3(self.features, self.dtype, x)(x if self.first else nn.relu(x))
-        h = conv3(self.features, self.dtype, h)(nn.relu(h)) + nn.Dense(self.features, dtype=self.dtype)(x)
+        h = conv3(self.features, self.dtype, x.ndim - 2, self.last)(x if self.first else nn.relu(x))
+        h = conv3(self.features, self.dtype, x.ndim - 2, self.last)(nn.relu(h))
+        h = h + Dense(self.features, self.dtype, self.last)(x)
         return jax.lax.optimization_barrier(halved(h) if self.halves else h)
 
 
 class ModulatedNorm(nn.Module):
-    """Equation (3), x [B, *space, C] and code [B, Z] -> the same shape as x."""
+    """Equation (3), x as of `UpBlock` and code [B, Z] -> the same shape as x."""
 
     dtype: Any = jnp.float32
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array, code: Array) -> Array:
+        channels = x.shape[0 if self.last else -1]
         scale, shift = (
-            nn.Dense(x.shape[-1], kernel_init=nn.initializers.normal(0.02), dtype=self.dtype, name=name)(code)
+            nn.Dense(channels, kernel_init=nn.initializers.normal(0.02), dtype=self.dtype, name=name)(code)
             for name in ("scale", "shift")
         )
-        scale, shift = (y.reshape(len(x), *(1,) * (x.ndim - 2), -1) for y in (scale, shift))
-        return (1 + scale) * nn.RMSNorm(use_scale=False, dtype=self.dtype)(x) + shift
+        scale, shift = (y.reshape(len(y), *(1,) * (x.ndim - 2), -1) for y in (scale, shift))
+        scale, shift = (batch_last.turned(y, self.last) for y in (scale, shift))
+        return (1 + scale) * RMSNorm(self.dtype, self.last, scaled=False)(x) + shift
 
 
 def stages(space: Sequence[int], features: int, growth: int) -> list[tuple[tuple[int, ...], int]]:
@@ -152,36 +164,46 @@ def stages(space: Sequence[int], features: int, growth: int) -> list[tuple[tuple
     return [(size, features * min(2**i, growth)) for i, size in enumerate(sizes)]
 
 
-def conv3(features: int, dtype: Any, x: Array) -> nn.Module:
-    """Kernel 3 along each axis of space of x, which keeps its size."""
-    d = x.ndim - 2
-    return ConvOnCells(features, (3,) * d, [(1, 1)] * d, dtype) if d else nn.Dense(features, dtype=dtype)
+def conv3(features: int, dtype: Any, d: int, last: bool) -> nn.Module:
+    """Kernel 3 along each of d axes of space, which keep their sizes."""
+    return ConvOnCells(features, (3,) * d, [(1, 1)] * d, dtype, last) if d else Dense(features, dtype, last)
+
+
+def summed(x: Array, last: bool) -> Array:
+    """What is positive of x, summed over space: [B, *space, C], or [C, *space, B] if `last`, -> [B, C]."""
+    return batch_last.turned(nn.relu(x).sum(tuple(range(1, x.ndim - 1))), last)
 
 
 def doubled(x: Array, size: Sequence[int]) -> Array:
-    """Each cell of x [B, *m, C] twice along each axis that is to be longer: [B, *size, C]."""
+    """Each cell of x [., *m, .] twice along each axis that is to be longer: [., *size, .]."""
     for axis, n in enumerate(size, start=1):
         if n > x.shape[axis]:
             x = jax.lax.slice_in_dim(jnp.repeat(x, 2, axis=axis), 0, n, axis=axis)
     return x
 
 
-def halved(x: Array, reduce: Callable[..., Array] = jnp.mean) -> Array:
-    """The mean of two cells, or of a lone last one, along each axis: [B, *n, C] -> [B, *ceil(n / 2), C].
+def halved(x: Array, reduce: Callable[[Array, Array], Array] = lambda a, b: (a + b) / 2) -> Array:
+    """The mean of two cells, or of a lone last one, along each axis: [., *n, .] -> [., *ceil(n / 2), .].
 
-    reduce: jnp.max for the larger one in place of the mean.
+    reduce: jnp.maximum for the larger one in place of the mean.
     """
     for axis in range(1, x.ndim - 1):
         if (n := x.shape[axis]) > 1:
-            x = jnp.pad(x, [(0, n % 2) if i == axis else (0, 0) for i in range(x.ndim)], mode="edge")
-            x = reduce(x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]), axis=axis + 1)
+            if n % 2:
+                x = jnp.concatenate([x, jax.lax.slice_in_dim(x, n - 1, n, axis=axis)], axis)
+            pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+            x = reduce(*(jax.lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1)))
     return x
 
 
-def with_deviation(x: Array, group: int) -> Array:
-    """x [B, *space, C] with (4) of each example's group, `group` examples or fewer, as one more channel."""
-    size = math.gcd(group, len(x))
-    parts = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(size, len(x) // size, -1)
+def with_deviation(x: Array, group: int, last: bool = False) -> Array:
+    """x [B, *space, C], or [C, *space, B] if `last`, with (4) of each example's group, `group` examples or fewer, as
+    one more channel."""
+    batch, channels = (x.ndim - 1, 0) if last else (0, x.ndim - 1)
+    size = math.gcd(group, x.shape[batch])
+    wide = jnp.moveaxis(x.astype(jnp.promote_types(x.dtype, jnp.float32)), batch, 0)
+    parts = wide.reshape(size, x.shape[batch] // size, -1)
     deviation = jnp.sqrt(parts.var(0) + 1e-8).mean(-1).astype(x.dtype)  # [B / size]; the root has a gradient at 0
-    channel = jnp.tile(deviation, size).reshape(len(x), *(1,) * (x.ndim - 1))
-    return jnp.concatenate([x, jnp.broadcast_to(channel, (*x.shape[:-1], 1))], axis=-1)
+    one = jnp.tile(deviation, size).reshape([-1 if axis == batch else 1 for axis in range(x.ndim)])
+    one = jnp.broadcast_to(one, [1 if axis == channels else n for axis, n in enumerate(x.shape)])
+    return jnp.concatenate([x, one], axis=channels)

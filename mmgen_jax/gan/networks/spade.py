@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 
 from mmgen_jax.gan.networks.sngan import conv3, doubled, stages
+from mmgen_jax.nn import batch_last
+from mmgen_jax.nn.channels import Dense, RMSNorm
 from mmgen_jax.types import Array
 
 
@@ -56,50 +58,56 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, m: Array, code: Array) -> Array:
-        m, kinds = m.astype(self.dtype), stages(m.shape[1:-1], self.features, self.form.growth)
-        size, width = kinds[-1]
-        x = conv3(width, self.dtype, m)(resized(m, size))
+        kinds, last = stages(m.shape[1:-1], self.features, self.form.growth), batch_last.preferred()
+        m, (size, width) = batch_last.turned(m.astype(self.dtype), last), kinds[-1]
+        x = conv3(width, self.dtype, len(size), last)(resized(m, size))
         if code.shape[-1]:
-            x = x + nn.Dense(math.prod(size) * width, dtype=self.dtype)(code).reshape(x.shape)
+            start = nn.Dense(math.prod(size) * width, dtype=self.dtype)(code)
+            x = x + batch_last.turned(start.reshape(len(code), *size, width), last)
         for size, width in reversed(kinds):
-            x = Block(width, self.form.hidden, self.dtype)(doubled(x, size), resized(m, size))
-        return conv3(self.channels, self.dtype, x)(nn.leaky_relu(x, 0.2))
+            x = Block(width, self.form.hidden, self.dtype, last)(doubled(x, size), resized(m, size))
+        x = conv3(self.channels, self.dtype, len(size), last)(nn.leaky_relu(x, 0.2))
+        return batch_last.turned(x, last)
 
 
 class Block(nn.Module):
-    """Equation (2): x [B, *n, C] and a map of the same size -> [B, *n, features]."""
+    """Equation (2): x [B, *n, C] and a map of the same size -> [B, *n, features]; if `last`, the batch is the last
+    axis of all."""
 
     features: int
     hidden: int
     dtype: Any = jnp.float32
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array, m: Array) -> Array:
         def normal(x: Array) -> Array:
-            return MappedNorm(self.hidden, self.dtype)(x, m)
+            return MappedNorm(self.hidden, self.dtype, self.last)(x, m)
 
-        h = conv3(self.features, self.dtype, x)(nn.leaky_relu(normal(x), 0.2))
-        h = conv3(self.features, self.dtype, x)(nn.leaky_relu(normal(h), 0.2))
+        h = conv3(self.features, self.dtype, x.ndim - 2, self.last)(nn.leaky_relu(normal(x), 0.2))
+        h = conv3(self.features, self.dtype, x.ndim - 2, self.last)(nn.leaky_relu(normal(h), 0.2))
         # Without the barrier XLA on CPU recomputes the whole residual chain inside every later block.
-        shortcut = nn.Dense(self.features, use_bias=False, dtype=self.dtype)(normal(x))
+        shortcut = Dense(self.features, self.dtype, self.last, bias=False)(normal(x))
         return jax.lax.optimization_barrier(shortcut + h)
 
 
 class MappedNorm(nn.Module):
-    """Equation (1): x [B, *n, C] and a map of the same size -> the same shape as x."""
+    """Equation (1): x and a map as of `Block` -> the same shape as x."""
 
     hidden: int
     dtype: Any = jnp.float32
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: Array, m: Array) -> Array:
-        h = nn.relu(conv3(self.hidden, self.dtype, m)(m))
-        scale, shift = jnp.split(conv3(2 * x.shape[-1], self.dtype, m)(h), 2, axis=-1)
-        return (1 + scale) * nn.RMSNorm(use_scale=False, dtype=self.dtype)(x) + shift
+        d, axis = x.ndim - 2, 0 if self.last else x.ndim - 1
+        h = nn.relu(conv3(self.hidden, self.dtype, d, self.last)(m))
+        scale, shift = jnp.split(conv3(2 * x.shape[axis], self.dtype, d, self.last)(h), 2, axis)
+        return (1 + scale) * RMSNorm(self.dtype, self.last, scaled=False)(x) + shift
 
 
 def resized(m: Array, size: Sequence[int]) -> Array:
-    """A map [B, *n, C] at fewer cells, [B, *size, C]: what is in the middle of each."""
+    """A map [., *n, .] at fewer cells, [., *size, .]: what is in the middle of each."""
     for axis, n in enumerate(size, start=1):
         m = jnp.take(m, (jnp.arange(n) * 2 + 1) * m.shape[axis] // (2 * n), axis=axis)
     return m

@@ -17,6 +17,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mmgen_jax.nn import batch_last
+from mmgen_jax.nn.channels import GroupNorm
 from mmgen_jax.nn.conv import Down, Up, halvings, strides_between
 from mmgen_jax.types import Array
 
@@ -52,19 +54,22 @@ class Network(nn.Module):
     def __call__(self, x: Array, code: Array) -> Array:
         sizes = halvings(x.shape[1:-1])
         widths = [self.features * min(2**i, self.growth) for i in range(len(sizes) - 1)]
-        h, crossing = x.astype(self.dtype), []
+        last, crossing = batch_last.preferred(), []
+        h = batch_last.turned(x.astype(self.dtype), last)
         for i, (large, small) in enumerate(itertools.pairwise(sizes)):
-            h = Down(widths[i], strides_between(large, small), self.dtype)(nn.leaky_relu(h, 0.2) if i else h)
-            h = nn.InstanceNorm(dtype=self.dtype)(h) if i else h
+            down = Down(widths[i], strides_between(large, small), self.dtype, last=last)
+            h = down(nn.leaky_relu(h, 0.2) if i else h)
+            h = GroupNorm(None, self.dtype, last)(h) if i else h
             crossing.append(h)
-        h = with_code(h, code)
+        h = with_code(h, code, last)
         for size, width, e in zip(sizes[-2:0:-1], widths[-2::-1], crossing[-2::-1], strict=True):
-            h = Up(width, size, self.dtype)(nn.relu(h))
-            h = jnp.concatenate([nn.InstanceNorm(dtype=self.dtype)(h), e], axis=-1)
-        return Up(self.channels, sizes[0], self.dtype)(nn.relu(h))
+            h = Up(width, size, self.dtype, last=last)(nn.relu(h))
+            h = jnp.concatenate([GroupNorm(None, self.dtype, last)(h), e], axis=0 if last else -1)
+        return batch_last.turned(Up(self.channels, sizes[0], self.dtype, last=last)(nn.relu(h)), last)
 
 
-def with_code(x: Array, code: Array) -> Array:
-    """x [B, *space, C] with a code [B, Z] beside the channels of every place."""
-    code = code.astype(x.dtype).reshape(len(x), *(1,) * (x.ndim - 2), -1)
-    return jnp.concatenate([x, jnp.broadcast_to(code, (*x.shape[:-1], code.shape[-1]))], axis=-1)
+def with_code(x: Array, code: Array, last: bool) -> Array:
+    """x [B, *space, C], or [C, *space, B] if `last`, with a code [B, Z] beside the channels of every place."""
+    code = code.astype(x.dtype).reshape(len(code), *(1,) * (x.ndim - 2), -1)
+    code = jnp.broadcast_to(code, (len(code), *x.shape[1:-1], code.shape[-1]))
+    return jnp.concatenate([x, batch_last.turned(code, last)], axis=0 if last else -1)
