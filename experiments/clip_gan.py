@@ -12,7 +12,7 @@ import mmgen_jax as mm
 
 preset = mm.gan.presets.mocogan()
 clip = mm.Video(8, 32, 32, 1, fps=8, features=16)
-model = dataclasses.replace(preset, modalities={"video": clip})
+model = dataclasses.replace(preset, modalities={"video": clip}, penalties=(mm.gan.R1(gamma=1.0, every=4),))
 short = dataclasses.replace(clip, frames=2, height=8, width=8, features=2)
 tiny = dataclasses.replace(model, modalities={"video": short}, noise=4, own=2, width=8)  # for tests
 adam = mm.Optimizer(learning_rate=2e-4, b1=0.5, b2=0.999)
@@ -20,7 +20,7 @@ adam = mm.Optimizer(learning_rate=2e-4, b1=0.5, b2=0.999)
 experiment = mm.Experiment(
     model=model,
     data=mm.data.Digits(),
-    steps=5_000,
+    steps=4_000,
     batch_size=32,
     optimizer=mm.Players(generator=adam, critic=adam, ema=0.995),
     steps_per_call=10,

@@ -17,14 +17,14 @@ import mmgen_jax as mm
 picture = mm.Image(28, 28, 1, fold=2)
 
 
-def make(preset: mm.GAN, adam: mm.Optimizer, features: int = 32, **fields: Any) -> mm.Experiment:
-    """The experiment of one preset: data, budget and measurement are the same for all."""
+def make(preset: mm.GAN, adam: mm.Optimizer, steps: int, features: int = 32, **fields: Any) -> mm.Experiment:
+    """The experiment of one preset: data and measurement are the same for all."""
     image = dataclasses.replace(picture, features=features)
     model = dataclasses.replace(preset, modalities={"image": image}, **fields)
     return mm.Experiment(
         model=model,
         data=mm.data.Digits(),
-        steps=5_000,
+        steps=steps,
         batch_size=32 * model.critic_steps,
         optimizer=mm.Players(generator=adam, critic=adam, critic_steps=model.critic_steps, ema=0.995),
         steps_per_call=10,
@@ -40,5 +40,6 @@ def tiny_of(model: mm.GAN) -> mm.GAN:
     return dataclasses.replace(model, modalities={"image": small}, noise=4, own=2, width=8, critic_steps=1)
 
 
-experiment = make(mm.gan.presets.dcgan(), mm.Optimizer(learning_rate=2e-4, b1=0.5, b2=0.999))
+adam = mm.Optimizer(learning_rate=2e-4, b1=0.5, b2=0.999)
+experiment = make(mm.gan.presets.dcgan(), adam, steps=30_000, penalties=(mm.gan.R1(gamma=1.0),))
 tiny = tiny_of(experiment.model)

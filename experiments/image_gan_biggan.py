@@ -8,5 +8,7 @@ from image_gan import make, tiny_of
 
 import mmgen_jax as mm
 
-experiment = make(mm.gan.presets.biggan(32), mm.Optimizer(learning_rate=2e-4, b1=0.0, b2=0.999), features=48)
+experiment = make(
+    mm.gan.presets.biggan(32), mm.Optimizer(learning_rate=2e-4, b1=0.0, b2=0.999), steps=800, features=48
+)
 tiny = tiny_of(experiment.model)

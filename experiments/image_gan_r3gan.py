@@ -8,7 +8,9 @@ from image_gan import make, tiny_of
 
 import mmgen_jax as mm
 
-adam = mm.Optimizer(learning_rate=2e-4, b1=0.0, b2=0.99, schedule="cosine", final=5e-5)
+adam = mm.Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine")
+penalties = (mm.gan.R1(gamma=1.0), mm.gan.R2(gamma=1.0))
+networks = mm.gan.R3GAN(blocks=1, growth=1)
 
-experiment = make(mm.gan.presets.r3gan(), adam, networks=mm.gan.R3GAN(blocks=1, growth=1))
+experiment = make(mm.gan.presets.r3gan(), adam, steps=4_000, networks=networks, penalties=penalties)
 tiny = tiny_of(experiment.model)

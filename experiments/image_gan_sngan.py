@@ -8,5 +8,7 @@ from image_gan import make, tiny_of
 
 import mmgen_jax as mm
 
-experiment = make(mm.gan.presets.sngan(), mm.Optimizer(learning_rate=2e-4, b1=0.0, b2=0.9, schedule="linear"))
+adam = mm.Optimizer(learning_rate=2e-4, b1=0.0, b2=0.9, schedule="linear")
+
+experiment = make(mm.gan.presets.sngan(), adam, steps=2_000)
 tiny = tiny_of(experiment.model)

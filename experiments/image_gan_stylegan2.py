@@ -15,7 +15,7 @@ preset = mm.gan.presets.stylegan2(32)
 adam = mm.Optimizer(learning_rate=2.5e-3, b1=0.0, b2=0.99)
 small = {"networks": mm.gan.StyleGAN2(growth=2, style=64, layers=2), "noise": 48, "width": 64}
 
-experiment = make(preset, adam, **small)
+experiment = make(preset, adam, steps=2_000, **small)
 players = {"generator": lazily(adam, preset.path_length.every), "critic": lazily(adam, preset.penalties[0].every)}
 experiment = dataclasses.replace(experiment, optimizer=dataclasses.replace(experiment.optimizer, **players))
 tiny = dataclasses.replace(tiny_of(experiment.model), networks=mm.gan.StyleGAN2(growth=1, style=4, layers=1))

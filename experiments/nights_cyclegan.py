@@ -36,7 +36,7 @@ frechet = (mm.evals.Distances(("frechet",), given=(name,), extractor=mm.evals.Ra
 experiment = mm.Experiment(
     model=model,
     data=mm.data.Paired(first, second, by=None),
-    steps=5_000,
+    steps=600,
     batch_size=4,
     optimizer=mm.Players(generator=adam, critic=adam, ema=0.995),
     steps_per_call=10,

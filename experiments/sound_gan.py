@@ -21,7 +21,7 @@ adam = mm.Optimizer(learning_rate=1e-4, b1=0.5, b2=0.9)
 experiment = mm.Experiment(
     model=model,
     data=mm.data.Digits(),
-    steps=10_000,
+    steps=2_000,
     batch_size=16 * model.critic_steps,
     optimizer=mm.Players(generator=adam, critic=adam, critic_steps=model.critic_steps, ema=0.995),
     steps_per_call=10,

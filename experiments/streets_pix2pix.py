@@ -20,12 +20,12 @@ streets = {"map": mm.LabelMap(64, 64, 34 if real else 5), "photo": photo}
 squares = mm.data.Square(mm.data.Square(cityscapes, "photo"), "map")
 
 
-def make(preset: mm.gan.Translation, generator: mm.Optimizer, critic: mm.Optimizer) -> mm.Experiment:
-    """The experiment of one preset: data, budget and measurement are the same for all."""
+def make(preset: mm.gan.Translation, steps: int, generator: mm.Optimizer, critic: mm.Optimizer) -> mm.Experiment:
+    """The experiment of one preset: data and measurement are the same for all."""
     return mm.Experiment(
         model=dataclasses.replace(preset, modalities=streets),
         data=squares if real else mm.data.Streets(64, ("map", "photo")),
-        steps=5_000,
+        steps=steps,
         batch_size=8,
         optimizer=mm.Players(generator=generator, critic=critic, ema=0.995),
         steps_per_call=10,
@@ -35,6 +35,6 @@ def make(preset: mm.gan.Translation, generator: mm.Optimizer, critic: mm.Optimiz
 
 
 adam = mm.Optimizer(learning_rate=2e-4, b1=0.5, b2=0.999)
-experiment = make(mm.gan.presets.pix2pix(), adam, adam)
+experiment = make(mm.gan.presets.pix2pix(), 4_000, adam, adam)
 small = {"map": mm.LabelMap(8, 8, 3), "photo": mm.Image(8, 8, features=2)}
 tiny = dataclasses.replace(experiment.model, modalities=small, critics=mm.gan.Patches(layers=1))  # for tests

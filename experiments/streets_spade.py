@@ -15,6 +15,6 @@ import mmgen_jax as mm
 published, adam = mm.gan.presets.spade(), mm.Optimizer(b1=0.0, b2=0.9)
 narrow = dataclasses.replace(published, noise=32, networks=mm.gan.SPADE(hidden=32))
 rates = (dataclasses.replace(adam, learning_rate=rate) for rate in (1e-4, 4e-4))
-experiment = make(narrow, *rates)
+experiment = make(narrow, 400, *rates)
 few = {"networks": mm.gan.SPADE(growth=1, hidden=2), "critics": mm.gan.Patches(layers=1)}
 tiny = dataclasses.replace(experiment.model, modalities=small, noise=2, **few)  # for tests

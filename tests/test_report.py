@@ -146,6 +146,16 @@ def test_a_run_without_numbers_has_a_page(contents):
     assert "Training" not in text and "Coherence" not in text and "Out of nothing" in text
 
 
+def test_of_nothing_only_what_needs_nothing_is_shown(run):
+    class Conditional(Fake):
+        conditions = ("image",)
+
+    needy = collected(run, Conditional())
+    assert needy.joint == {} and needy.made
+    assert "Out of nothing" not in page(needy) and "makes some of them from others" in page(needy)
+    assert "Out of nothing" in page(collected(run, Fake()))
+
+
 def test_cells_by_type():
     class Unknown:
         shape = (1,)

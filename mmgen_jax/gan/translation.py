@@ -124,6 +124,11 @@ class Translation:
         """The modalities that can be generated."""
         return tuple(self.ways)
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The modalities that they are made of."""
+        return tuple(self.ways.values())
+
     def generator(self, t: str) -> nn.Module:
         """The network that makes a target."""
         modality = self.modalities[t]

@@ -40,7 +40,7 @@ class Contents:
         real: complete examples of the test split, where there are any.
         made: by the modality that is given, what was made of it for each of `real`.
         reconstructed: of `real`, or None if the model does not reconstruct.
-        joint: samples with nothing given.
+        joint: samples with nothing given; {} of a model that has `conditions`, without which it makes nothing of use.
         space: the latent space, or None if the model has none that can be shown.
         looks: what the model looks at, and what its answers follow.
         surprises: how little the model expected each cell of the first of `real`, {name: [n, *cells]} in nats; {} of a
@@ -138,9 +138,11 @@ def complete(drawn: Batch, count: int = REAL) -> np.ndarray:
 def show(
     model: Model, variables: Variables, real: Batch, key: jax.Array
 ) -> tuple[dict[str, Arrays], Arrays | None, Arrays]:
-    """What the model makes: of each modality of the `real` examples, of all of them together, and of nothing."""
+    """What the model makes: of each modality of the `real` examples, of all of them together, and of nothing, if it
+    has no conditions."""
     names, n = tuple(model.modalities), len(real)
     made = {name: generate(model, variables, key, {name: real.values[name]}, n) for name in names if len(names) > 1}
     reconstruct = getattr(model, "reconstruct", None)
     reconstructed = None if reconstruct is None else jax.device_get(jax.jit(reconstruct)(variables, real, key))
-    return made, reconstructed, generate(model, variables, key, {}, max(JOINT, TEXTS))
+    free = not getattr(model, "conditions", ())
+    return made, reconstructed, generate(model, variables, key, {}, max(JOINT, TEXTS)) if free else {}

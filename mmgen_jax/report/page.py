@@ -71,8 +71,11 @@ def head(contents: Contents) -> str:
     """Title, a paragraph, and the numbers that matter most."""
     names = list(contents.modalities)
     listed = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+    makes = (
+        " together and makes any of them from any others" if contents.joint else " and makes some of them from others"
+    )
     lead = (
-        f"A {contents.model} that models {listed} of {contents.data} together and makes any of them from any others. "
+        f"A {contents.model} that models {listed} of {contents.data}{makes if len(names) > 1 else ''}. "
         f"What this page shows was made by its checkpoint of step {contents.step:,}, from examples of the test split."
     )
     tiles = {"training steps": f"{contents.step:,}", "parameters": f"{contents.parameters:,}"}
@@ -126,7 +129,9 @@ def conditional(contents: Contents) -> str:
 
 
 def joint(contents: Contents) -> str:
-    """Samples with nothing given."""
+    """Samples with nothing given; nothing if there are none."""
+    if not contents.joint:
+        return ""
     boxes = (
         '<div class="card">'
         + "".join(cell(n, m, contents.joint[n][i]) for n, m in contents.modalities.items() if n in contents.joint)
