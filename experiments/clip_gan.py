@@ -1,7 +1,9 @@
 """A digit that moves, by MoCoGAN: what is there, and how it moves, from noise of their own (Tulyakov et al. 2018).
 
 COMMAND   mmgen train experiments/clip_gan.py --workdir runs/mocogan && mmgen report runs/mocogan
-EXPECTED  Frechet distance 40.52 (real examples: 0.17), one run, 12 minutes on one busy CPU core. Published, on clips of 16 frames of 64 x 64: 100,000 steps of 32 examples
+EXPECTED  Frechet distance 40.52 (real examples: 0.17),
+          one run of 12 minutes on one busy CPU core.
+          Published, on clips of 16 frames of 64 x 64: 100,000 steps of 32 examples
 
 `mm.gan.presets.mocogan`, a quarter as wide, for clips of 8 frames of 32 x 32. The class is only seen by judges.
 """

@@ -3,7 +3,8 @@
 COMMAND   mmgen train experiments/image_gan.py --workdir runs/dcgan && mmgen report runs/dcgan
           mmgen train experiments/image_gan_sngan.py --workdir runs/sngan       or biggan, stylegan2, r3gan
           mmgen compare runs/dcgan runs/sngan --out image_gan.html
-EXPECTED  Frechet distance 11.61 (real examples: 0.28), one run, 7 minutes on one busy CPU core
+EXPECTED  Frechet distance 11.61 (real examples: 0.28),
+          one run of 7 minutes on one busy CPU core
 
 Each is its preset (`mm.gan.presets`), networks and losses as published, with narrower networks and a smaller picture,
 of which they take 2 x 2 pixels as one cell. The class is not modelled; only judges see it.

@@ -1,7 +1,8 @@
 """BigGAN on digits: noise for every block, attention, and spectral norm of both players (Brock et al. 2019).
 
 COMMAND   mmgen train experiments/image_gan_biggan.py --workdir runs/biggan
-EXPECTED  Frechet distance 20.29 (real examples: 0.28), one run, 7 minutes on one busy CPU core; `image_gan.py` says what is alike for all
+EXPECTED  Frechet distance 20.29 (real examples: 0.28),
+          one run of 7 minutes on one busy CPU core; `image_gan.py` says what is alike for all
 """
 
 from image_gan import make, tiny_of

@@ -1,7 +1,8 @@
 """R3GAN on digits: relativistic pairing with R1 and R2, and networks without norms (Huang et al. 2025).
 
 COMMAND   mmgen train experiments/image_gan_r3gan.py --workdir runs/r3gan
-EXPECTED  Frechet distance 16.82 (real examples: 0.28), one run, 11 minutes on one busy CPU core; `image_gan.py` says what is alike for all
+EXPECTED  Frechet distance 16.82 (real examples: 0.28),
+          one run of 11 minutes on one busy CPU core; `image_gan.py` says what is alike for all
 """
 
 from image_gan import make, tiny_of

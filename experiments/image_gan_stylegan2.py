@@ -1,7 +1,8 @@
 """StyleGAN2 on digits: styles, noise at every place, lazy R1 and path lengths (Karras et al. 2020).
 
 COMMAND   mmgen train experiments/image_gan_stylegan2.py --workdir runs/stylegan2
-EXPECTED  Frechet distance 24.87 (real examples: 0.28), one run, 9 minutes on one busy CPU core; `image_gan.py` says what is alike for all
+EXPECTED  Frechet distance 24.87 (real examples: 0.28),
+          one run of 9 minutes on one busy CPU core; `image_gan.py` says what is alike for all
 """
 
 import dataclasses

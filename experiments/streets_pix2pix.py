@@ -3,7 +3,8 @@
 COMMAND   mmgen train experiments/streets_pix2pix.py --workdir runs/pix2pix && mmgen report runs/pix2pix
           mmgen train experiments/streets_spade.py --workdir runs/spade          SPADE, on the same streets
           mmgen train experiments/nights_cyclegan.py --workdir runs/cyclegan     CycleGAN, without pairs
-EXPECTED  Frechet distance 0.01 (real examples: 0.0), one run, 6 minutes on one busy CPU core
+EXPECTED  Frechet distance 0.01 (real examples: 0.0),
+          one run of 6 minutes on one busy CPU core
 
 Reads tfds `cityscapes` where it is prepared, middle squares of which become 64 x 64; otherwise made-up streets
 (`mm.data.Streets`). `mm.gan.presets.pix2pix`, a quarter as wide, is for 256 x 256 (Isola et al. 2017).

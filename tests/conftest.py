@@ -10,7 +10,8 @@ import jax
 import pytest
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes away from what runs in the background
-if importlib.metadata.version("jax").startswith("0.10."):  # a third less time to compile; later ones have no such flag
+# A third less time to compile; later versions have no such flag.
+if importlib.metadata.version("jax").startswith("0.10."):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
 os.environ["MMGEN_CACHE"] = "off"  # no split that an earlier run of the tests kept
 jax.config.update("jax_num_cpu_devices", 8)
