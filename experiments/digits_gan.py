@@ -2,7 +2,7 @@
 
 COMMAND   mmgen train experiments/digits_codes.py --workdir runs/digits_codes
           mmgen train experiments/digits_gan.py --workdir runs/digits_gan && mmgen report runs/digits_gan
-EXPECTED  of one run beside other work, 2,000 steps in 10 minutes on one CPU core: picture given label or text 1.00, label
+EXPECTED  of one run beside other work, 2,000 steps in 10 minutes on a core: picture given label or text 1.00, label
           given picture 0.88, sentence given picture 0.84; all five agree in 0.53 of samples out of nothing, whose
           pictures are at a Frechet distance of 4.4 (one sentence in six is none). Without (3) of
           `gan/cooperation.py` they agreed in 0.85, but were of few classes, at a distance of 29
