@@ -5,7 +5,8 @@ EXPECTED  Frechet distance 40.52 (real examples: 0.17),
           one run of 12 minutes on one busy CPU core.
           Published, on clips of 16 frames of 64 x 64: 100,000 steps of 32 examples
 
-`mm.gan.presets.mocogan` with R1, without which the critic won (Frechet distance 68), a quarter as wide, for clips of 8 frames of 32 x 32. The class is only seen by judges.
+`mm.gan.presets.mocogan`, a quarter as wide, for clips of 8 frames of 32 x 32, and with R1, without which the critic won
+(Frechet distance 68). The class is only seen by judges.
 """
 
 import dataclasses
