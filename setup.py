@@ -28,7 +28,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["mmgen_jax", "mmgen_jax.*"]),
-    package_data={"mmgen_jax": ["py.typed"]},
+    package_data={"mmgen_jax": ["py.typed", "__init__.pyi"]},
     install_requires=Path(__file__).with_name("requirements.txt").read_text().split(),
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["mmgen=mmgen_jax.__main__:main"]},

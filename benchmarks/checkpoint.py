@@ -1,10 +1,11 @@
 """What checkpoints cost: how long a save holds up training, bandwidths, and the share of training time.
 
-    python -m benchmarks checkpoint --millions 10 100        add 1000 for a thousand million: it needs 40 GB of memory
+    python -m benchmarks checkpoint --millions 10 100 1000
 
-The state has so many parameters, their two moments of Adam and no average: 12 bytes a parameter. `blocking` is the time
-until `save` returns, which includes the checksums; the first, for which Orbax is loaded, is apart. `save` is the time
-until all is on the disk. `restore` reads, out of the system's memory where that suffices, and checks layout and
+The state has so many parameters, their two moments of Adam and no average: 12 bytes a parameter. What this machine has
+no memory for is compiled but not made: of it there are sizes and what a step needs, and no times. `blocking` is the
+time until `save` returns, which includes the checksums; the first, for which Orbax is loaded, is apart. `save` is the
+time until all is on the disk. `restore` reads, out of the system's memory where that suffices, and checks layout and
 checksums. The share is that of
 
     (steps with a save on the way until it is done) - (as many steps without)
@@ -15,6 +16,8 @@ in the time of --every steps of a batch of --batch examples.
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,14 +27,15 @@ from typing import Any
 import dense
 import jax
 import numpy as np
-from bare import Bare, run
+from bare import Bare, memory, run
 from record import parse, parser, spread, timed, write
 
 import mmgen_jax as mm
 from mmgen_jax.train.checkpoint import Checkpoints
-from mmgen_jax.types import TrainState
+from mmgen_jax.types import Batch, TrainState
 
 ADAM = mm.Optimizer(learning_rate=1e-4)
+COPIES = 3.5  # of the state, at most, in memory: a step's, that being written, and that being read
 
 
 def saved(checkpoints: Checkpoints, step: int, state: TrainState) -> tuple[float, float]:
@@ -43,12 +47,35 @@ def saved(checkpoints: Checkpoints, step: int, state: TrainState) -> tuple[float
     return blocking, time.perf_counter() - start
 
 
+def free_bytes() -> float:
+    """Of memory; infinite where the system does not say."""
+    pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else math.inf
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def measured(millions: float, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All of one size."""
+    """All of one size, or what can be said of it without making it."""
     width = round((1e6 * millions / dense.DEPTH) ** 0.5)
     bare = Bare(dense.training(width, options.batch, optimizer=ADAM, mesh=mm.Mesh(data=1)))
-    shapes, state, resident, rows = bare.state_shapes(), bare.state(), bare.resident(), bare.rows()
-    program = bare.program(state).lower(state, resident, rows, np.int32(1)).compile()
+    shapes, resident, rows = bare.state_shapes(), bare.resident(), bare.rows()
+    program = bare.program(shapes).lower(shapes, resident, rows, np.int32(1)).compile()
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+    known = {"parameters": sum(x.size for x in jax.tree.leaves(shapes.params)), "state_mb": size / 1e6}
+    if COPIES * size > free_bytes():
+        return known | {"timed": False} | memory(program)
+    return known | {"timed": True} | times(bare.state(), shapes, program, resident, rows, options, folder)
+
+
+def times(
+    state: TrainState,
+    shapes: TrainState,
+    program: Any,
+    resident: Batch,
+    rows: jax.Array,
+    options: argparse.Namespace,
+    folder: Path,
+) -> dict[str, Any]:
+    """What is measured of one size."""
     size = sum(x.nbytes for x in jax.tree.leaves(state))
     with Checkpoints(folder, keep=1) as checkpoints:
         first, *saves = (saved(checkpoints, i, state) for i in range(options.rounds + 1))
@@ -67,8 +94,6 @@ def measured(millions: float, options: argparse.Namespace, folder: Path) -> dict
             laps.append(alone / steps)
     step = spread(laps)["median"]
     return {
-        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
-        "state_mb": size / 1e6,
         "first_blocking_s": first[0],
         "blocking_s": spread(blocking),
         "save_s": spread(whole),
@@ -83,7 +108,7 @@ def measured(millions: float, options: argparse.Namespace, folder: Path) -> dict
 
 def main(args: Sequence[str] | None = None) -> None:
     flags = parser("checkpoint", __doc__)
-    flags.add_argument("--millions", nargs="+", type=float, default=[10, 100], help="of parameters")
+    flags.add_argument("--millions", nargs="+", type=float, default=[10, 100, 1000], help="of parameters")
     flags.add_argument("--batch", type=int, default=128, help="examples in a step")
     flags.add_argument("--every", type=int, default=500, help="steps between two saves")
     flags.add_argument("--rounds", type=int, default=3)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+import mmgen_jax
 import mmgen_jax.__main__ as cli
 from mmgen_jax.config import from_json, load_experiment, to_json
 from mmgen_jax.data import Digits
@@ -284,11 +285,20 @@ def test_unknown_commands_and_flags_show_the_usage(capsys, trained):
         assert exit.value.code == 2 and "usage: mmgen" in capsys.readouterr().err
 
 
-def test_help_imports_nothing_but_the_package_file():
+def test_help_does_not_wait_for_jax():
     code = "import sys; sys.argv = ['mmgen', '--help']; import mmgen_jax.__main__ as m\n"
-    code += "try: m.main()\nexcept SystemExit: print('jax loaded by us:', 'mmgen_jax.config' in sys.modules)"
+    code += "try: m.main()\nexcept SystemExit: print('loaded:', 'jax' in sys.modules, 'flax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "usage: mmgen" in done.stdout and "python -m mmgen_jax" in done.stdout
+    assert "loaded: False False" in done.stdout
+
+
+def test_every_name_of_the_package_is_there():
+    for name in mmgen_jax.__all__:
+        assert getattr(mmgen_jax, name) is not None
+    assert mmgen_jax.VAE is mmgen_jax.vae.VAE
+    with pytest.raises(AttributeError, match="Vea"):
+        mmgen_jax.Vea  # noqa: B018
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from mmgen_jax.train.distributed import Interrupted, StopRequest, fall_together,
 from mmgen_jax.train.feed import feeds, is_due, prefetch
 from mmgen_jax.train.log import Log
 from mmgen_jax.train.mesh import put_everywhere, stacked_rows
+from mmgen_jax.train.optimizer import Optimizer
 from mmgen_jax.train.record import write_evaluation
 from mmgen_jax.train.stages import begun, first_variables, prepared
 from mmgen_jax.train.step import Steps, make_steps, partitioned, per_device
@@ -191,8 +192,14 @@ def report(experiment: Experiment, log: Log, metrics: Metrics, at: float | None)
         what = ", ".join(f"{name} is {value}" for name, value in bad.items())
         raise FloatingPointError(f"{what} at step {step}; training stopped, the last checkpoint is from before that")
     if is_due(step, experiment.log_every) or step == experiment.steps:
-        rate = experiment.optimizer.rate(experiment.steps)(step - 1)
+        rate = learning_rate(experiment.optimizer, experiment.steps)(step - 1)
         log.train_row(step, {**values, "learning_rate": float(rate)}, at)
+
+
+@cache
+def learning_rate(optimizer: Optimizer, steps: int) -> optax.Schedule:
+    """Its rate as one program: the schedule by itself would be compiled as twenty small ones when a run starts."""
+    return jax.jit(optimizer.rate(steps))
 
 
 def evaluation_data(experiment: Experiment, source: Source, train_set: Batch | None, workdir: Path) -> EvalData | None:

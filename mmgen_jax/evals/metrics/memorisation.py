@@ -13,7 +13,6 @@ arXiv:2102.08921: half or more of examples that are new.
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from mmgen_jax.evals.metrics.neighbours import distances, squared_radii
 
@@ -27,6 +26,8 @@ def nearest(x: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def copying(made: np.ndarray, test: np.ndarray, train: np.ndarray) -> float:
     """Equation (2) of features [m, d], [n, d] and those of the training set."""
+    from scipy.stats import rankdata  # takes half a second to import
+
     (of_made, _), (of_test, _) = nearest(made, train), nearest(test, train)
     m, n = len(of_made), len(of_test)
     u = rankdata(np.concatenate([of_made, of_test]))[:m].sum() - m * (m + 1) / 2
