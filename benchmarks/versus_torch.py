@@ -36,6 +36,7 @@ import mmgen_jax as mm
 from mmgen_jax.diffusion.dit import PRESETS, DiT
 from mmgen_jax.gan import game
 from mmgen_jax.nn.embed import patch_grid, patch_positions
+from mmgen_jax.nn.materialized import compiler_options
 from mmgen_jax.nn.mlp import MLP
 from mmgen_jax.nn.rope import frequencies, place_features
 from mmgen_jax.types import Array, Batch, Params
@@ -128,7 +129,7 @@ class FlowStep:
             return optax.apply_updates(params, updates), opt, key
 
         self.state = jax.tree.map(jnp.array, params), tx.init(params), jax.random.key(0)
-        self.step = jax.jit(step, donate_argnums=0)
+        self.step = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
 
     def run(self, steps: int) -> dict[str, float]:
         jax.block_until_ready(self.state)

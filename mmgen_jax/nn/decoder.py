@@ -19,6 +19,7 @@ from jax import lax
 
 from mmgen_jax.nn.depth import at_once
 from mmgen_jax.nn.dit import FeedForward
+from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.nn.rope import rotate
 from mmgen_jax.nn.watching import SOWN, watched
 from mmgen_jax.types import Array
@@ -58,8 +59,9 @@ class DecoderBlock(nn.Module):
                 lax.dynamic_update_slice_in_dim(old, new, start, 1) for old, new in zip(memory, (k, v), strict=True)
             )
         seen = watched(self, q, k, v, mask)
-        x = x + nn.DenseGeneral(width, axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out")(seen)
-        return x + FeedForward("swiglu", 4.0, self.dtype)(nn.RMSNorm(dtype=self.dtype)(x)), (k, v)
+        out = nn.DenseGeneral(width, axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out")
+        x = materialized(x + out(seen))
+        return materialized(x + FeedForward("swiglu", 4.0, self.dtype)(nn.RMSNorm(dtype=self.dtype)(x))), (k, v)
 
 
 class Decoder(nn.Module):

@@ -25,6 +25,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from mmgen_jax.nn.depth import at_once
+from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.nn.rope import rotate, time_features
 from mmgen_jax.nn.watching import SOWN, watched
 from mmgen_jax.types import Array
@@ -57,7 +58,7 @@ def modulated(x: Array, shift: Array, scale: Array, dtype: Any) -> Array:
 
 def added(x: Array, gate: Array, h: Array) -> Array:
     """x + gate h, in the type of x."""
-    return (x + gate * h).astype(x.dtype)
+    return materialized((x + gate * h).astype(x.dtype))
 
 
 def spread(vectors: Array, tokens: int, lengths: Lengths | None) -> Array:

@@ -21,6 +21,7 @@ import optax
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from mmgen_jax.nn.materialized import compiler_options
 from mmgen_jax.rng import step_key
 from mmgen_jax.train.mesh import replicated
 from mmgen_jax.types import Array, Batch, Key, Metrics, Model, Params, Stats, TrainState
@@ -129,7 +130,8 @@ def make_steps(model: Model, tx: optax.GradientTransformation, *, seed: int, ema
 def partitioned(steps: Steps, state: TrainState, stacked: NamedSharding) -> Any:
     """`steps` under jit on global arrays: the compiler splits the work as the arrays are. The state is donated."""
     shardings = jax.tree.map(lambda x: x.sharding, state)
-    return jax.jit(steps, donate_argnums=0, out_shardings=(shardings, replicated(stacked.mesh)))
+    outputs = (shardings, replicated(stacked.mesh))
+    return jax.jit(steps, donate_argnums=0, out_shardings=outputs, compiler_options=compiler_options())
 
 
 def per_device(steps: Steps, state: TrainState, stacked: NamedSharding) -> Any:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from mmgen_jax.nn import batch_last
 from mmgen_jax.nn.channels import Dense
 from mmgen_jax.nn.conv import conv, halvings
+from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.types import Array
 
 SLOPE = 0.2
@@ -136,8 +137,7 @@ class Block(nn.Module):
         if x.ndim > 2:
             h = nn.leaky_relu(GroupedConv(math.gcd(self.form.group, inside), gain, self.dtype, self.last)(h), SLOPE)
         h = linear(channels, 0.0, self.dtype, self.last, bias=False)(h)
-        # Without the barrier XLA on CPU recomputes the whole residual chain inside every later block.
-        return jax.lax.optimization_barrier(x + h)
+        return materialized(x + h)
 
 
 class GroupedConv(nn.Module):

@@ -13,7 +13,6 @@ import dataclasses
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from mmgen_jax.gan.networks.sngan import conv3
@@ -21,6 +20,7 @@ from mmgen_jax.gan.networks.unet import with_code
 from mmgen_jax.nn import batch_last
 from mmgen_jax.nn.channels import GroupNorm
 from mmgen_jax.nn.conv import ConvOnCells, Down, Up, strides_between
+from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.types import Array
 
 STEPS = 2  # down, and up again
@@ -71,8 +71,7 @@ class Network(nn.Module):
             h = nn.relu(normal(Down(width, strides, self.dtype, last=last)(h)))
         for _ in range(self.blocks):
             inside = nn.relu(normal(conv3(width, self.dtype, d, last)(with_code(h, code, last))))
-            # Without the barrier XLA on CPU recomputes the whole residual chain inside every later block.
-            h = jax.lax.optimization_barrier(h + normal(conv3(width, self.dtype, d, last)(inside)))
+            h = materialized(h + normal(conv3(width, self.dtype, d, last)(inside)))
         for i in reversed(range(STEPS)):
             h = nn.relu(normal(Up(self.features * 2**i, sizes[i], self.dtype, last=last)(h)))
         return batch_last.turned(wide(self.channels)(h), last)

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from mmgen_jax.nn import batch_last
 from mmgen_jax.nn.channels import Dense, RMSNorm
 from mmgen_jax.nn.conv import ConvOnCells, halvings
+from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.types import Array
 
 
@@ -119,8 +120,7 @@ class UpBlock(nn.Module):
         h = conv3(self.features, self.dtype, d, self.last)(h)
         h = nn.relu(ModulatedNorm(self.dtype, self.last)(h, code))
         h = conv3(self.features, self.dtype, d, self.last)(h)
-        # Without the barrier XLA on CPU recomputes the whole residual chain inside every later block.
-        return jax.lax.optimization_barrier(doubled(Dense(self.features, self.dtype, self.last)(x), self.size) + h)
+        return materialized(doubled(Dense(self.features, self.dtype, self.last)(x), self.size) + h)
 
 
 class DownBlock(nn.Module):
@@ -137,7 +137,7 @@ class DownBlock(nn.Module):
         h = conv3(self.features, self.dtype, x.ndim - 2, self.last)(x if self.first else nn.relu(x))
         h = conv3(self.features, self.dtype, x.ndim - 2, self.last)(nn.relu(h))
         h = h + Dense(self.features, self.dtype, self.last)(x)
-        return jax.lax.optimization_barrier(halved(h) if self.halves else h)
+        return materialized(halved(h) if self.halves else h)
 
 
 class ModulatedNorm(nn.Module):

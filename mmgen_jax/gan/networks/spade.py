@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from mmgen_jax.gan.networks.sngan import conv3, doubled, stages
 from mmgen_jax.nn import batch_last
 from mmgen_jax.nn.channels import Dense, RMSNorm
+from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.types import Array
 
 
@@ -86,9 +86,8 @@ class Block(nn.Module):
 
         h = conv3(self.features, self.dtype, x.ndim - 2, self.last)(nn.leaky_relu(normal(x), 0.2))
         h = conv3(self.features, self.dtype, x.ndim - 2, self.last)(nn.leaky_relu(normal(h), 0.2))
-        # Without the barrier XLA on CPU recomputes the whole residual chain inside every later block.
         shortcut = Dense(self.features, self.dtype, self.last, bias=False)(normal(x))
-        return jax.lax.optimization_barrier(shortcut + h)
+        return materialized(shortcut + h)
 
 
 class MappedNorm(nn.Module):

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from mmgen_jax.gan.networks.r3gan import doubled, halved, spread, stage_sizes
 from mmgen_jax.gan.networks.sngan import stages, with_deviation
 from mmgen_jax.nn.conv import conv
+from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.nn.strided import strided, transposed
 from mmgen_jax.types import Array
 
@@ -131,9 +132,8 @@ class Critic(nn.Module):
         for width, smaller in itertools.pairwise(widths):
             h = activated(Conv(width, dtype=self.dtype)(x))
             h = activated(Conv(smaller, halves=True, dtype=self.dtype)(h))
-            # Without the barrier XLA on CPU recomputes the whole residual chain inside every later block.
             shortcut = Linear(smaller, bias=None, dtype=self.dtype)(halved(x))
-            x = jax.lax.optimization_barrier((h + shortcut) / math.sqrt(2))
+            x = materialized((h + shortcut) / math.sqrt(2))
         if self.form.group:
             x = with_deviation(x, self.form.group)
         x = activated(Conv(widths[-1], dtype=self.dtype)(x)).reshape(len(x), -1)
