@@ -56,10 +56,11 @@ def page(records: Mapping[str, Any], others: Sequence[str]) -> str:
 
 
 def measured(record: Mapping[str, Any]) -> tuple[str, dict[str, Mapping[str, float]]]:
-    """The first column with medians, and what it has by row."""
+    """The first column with medians, and those that it has by row."""
     columns = [name for row in record["rows"].values() for name, value in row.items() if isinstance(value, Mapping)]
     column = next(iter(columns), "")
-    return column, {name: row[column] for name, row in record["rows"].items() if column in row}
+    found = {name: row.get(column) for name, row in record["rows"].items()}
+    return column, {name: value for name, value in found.items() if isinstance(value, Mapping)}
 
 
 def plot(records: Mapping[str, Any], path: Path) -> None:

@@ -346,6 +346,7 @@ def test_table(script, tmp_path):
     rows = {
         "a": {"step_ms": {"median": 2.0, "low": 1.5, "high": 3.25, "runs": 5}, "parameters": 12345},
         "b": {"step_ms": {"median": 2.5, "low": 2.5, "high": 2.5, "runs": 1}, "mfu": 0.12345, "text": "1 all-reduce"},
+        "c": {"step_ms": 3.0},  # measured once, as a whole
     }
     head = {"command": "python -m benchmarks x", "device": "a device", "versions": {"jax": "1"}, "load_before": 0.5}
     (tmp_path / "x-cpu.json").write_text(json.dumps(head | {"rows": rows}))
@@ -354,7 +355,7 @@ def test_table(script, tmp_path):
     page = (tmp_path / "README.md").read_text()
     assert "## x-cpu\n\n`python -m benchmarks x`\n\na device; load before: 0.50; jax 1\n" in page
     assert "| | step ms | parameters | mfu | text |\n|---|---|---|---|---|\n" in page
-    assert "| a | 2 (1.5 to 3.25) | 12,345 |  |  |\n| b | 2.5 |  | 0.1235 | 1 all-reduce |" in page
+    assert "| a | 2 (1.5 to 3.25) | 12,345 |  |  |\n| b | 2.5 |  | 0.1235 | 1 all-reduce |\n| c | 3 |" in page
     assert page.endswith("Also here: `other.json`.\n")
     before = page
     script("table")["main"](["--folder", str(tmp_path)])

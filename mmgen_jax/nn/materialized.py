@@ -2,8 +2,8 @@
 
 XLA fuses what is cheap into all its readers. In a chain of residual connections x_l = x_{l-1} + f_l(x_{l-1}), and in
 that of their gradients, this is the sum of everything before, again in every layer: with jax 0.10 on CPU, two fifths of
-the time of a DiT's training step. A barrier ends the chain. XLA for CPU takes barriers out before it fuses, unless it is
-told to leave them: `compiler_options` does that, for the program of a training step, which is where it matters.
+the time of a DiT's training step. A barrier ends the chain. XLA for CPU takes barriers out before it fuses, unless it
+is told to leave them: `compiler_options` does that, for the program of a training step, which is where it matters.
 """
 
 from __future__ import annotations
