@@ -121,16 +121,8 @@ def train(
             if saving or evaluating:
                 # Nothing is saved or evaluated before the metrics that led to it are known to be finite.
                 report(experiment, log, late, done)
-                late, values = {}, {}
-                try:
-                    if evaluating and evaluation:
-                        values = evaluate(experiment, state.variables, step, evaluation)
-                        log.row(step, values)
-                        if log.active:
-                            write_evaluation(workdir, step, values, experiment)
-                finally:  # what is trained is saved even if an evaluator fails
-                    if saving:
-                        checkpoints.save(step, state, values)
+                late = {}
+                keep(experiment, state, step, log, evaluation if evaluating else None, checkpoints if saving else None)
                 log.restart_clock(step)
             if asked:
                 break
@@ -138,6 +130,27 @@ def train(
     if step < experiment.steps:
         raise Interrupted(step)
     return state
+
+
+def keep(
+    experiment: Experiment,
+    state: TrainState,
+    step: int,
+    log: Log,
+    evaluation: EvalData | None,
+    checkpoints: Checkpoints | None,
+) -> None:
+    """Measure the state after `step` steps, if there is something to measure on, and save it, if there is a place."""
+    values: dict[str, float] = {}
+    try:
+        if evaluation:
+            values = evaluate(experiment, state.variables, step, evaluation)
+            log.row(step, values)
+            if log.active:
+                write_evaluation(log.workdir, step, values, experiment)
+    finally:  # what is trained is saved even if an evaluator fails
+        if checkpoints:
+            checkpoints.save(step, state, values)
 
 
 def load_data(
