@@ -13,7 +13,7 @@ import numpy as np
 
 import mmgen_jax as mm
 from mmgen_jax.data.loader import order
-from mmgen_jax.nn.materialized import compiler_options
+from mmgen_jax.materialized import compiler_options
 from mmgen_jax.train.step import make_steps
 from mmgen_jax.types import Batch, Params, TrainState
 

@@ -35,8 +35,8 @@ from record import parse, parser, spread, timed, write
 import mmgen_jax as mm
 from mmgen_jax.diffusion.dit import PRESETS, DiT
 from mmgen_jax.gan import game
+from mmgen_jax.materialized import compiler_options
 from mmgen_jax.nn.embed import patch_grid, patch_positions
-from mmgen_jax.nn.materialized import compiler_options
 from mmgen_jax.nn.mlp import MLP
 from mmgen_jax.nn.rope import frequencies, place_features
 from mmgen_jax.types import Array, Batch, Params

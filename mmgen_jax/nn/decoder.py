@@ -17,9 +17,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
+from mmgen_jax.materialized import materialized
 from mmgen_jax.nn.depth import at_once
 from mmgen_jax.nn.dit import FeedForward
-from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.nn.rope import rotate
 from mmgen_jax.nn.watching import SOWN, watched
 from mmgen_jax.types import Array

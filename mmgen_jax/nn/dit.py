@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
+from mmgen_jax.materialized import materialized
 from mmgen_jax.nn.depth import at_once
-from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.nn.rope import rotate, time_features
 from mmgen_jax.nn.watching import SOWN, watched
 from mmgen_jax.types import Array

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mmgen_jax.materialized import materialized
 from mmgen_jax.nn.embed import TokenEmbed, TokenHead
-from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.types import Array, Key
 
 PADDING, END = 0, 1  # the two ids every text shares; a tokenizer's own start at 2

@@ -21,7 +21,7 @@ import optax
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mmgen_jax.nn.materialized import compiler_options
+from mmgen_jax.materialized import compiler_options
 from mmgen_jax.rng import step_key
 from mmgen_jax.train.mesh import replicated
 from mmgen_jax.types import Array, Batch, Key, Metrics, Model, Params, Stats, TrainState

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 
 from mmgen_jax.gan.networks.sngan import conv3
 from mmgen_jax.gan.networks.unet import with_code
+from mmgen_jax.materialized import materialized
 from mmgen_jax.nn import batch_last
 from mmgen_jax.nn.channels import GroupNorm
 from mmgen_jax.nn.conv import ConvOnCells, Down, Up, strides_between
-from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.types import Array
 
 STEPS = 2  # down, and up again

@@ -28,10 +28,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmgen_jax.materialized import materialized
 from mmgen_jax.nn import batch_last
 from mmgen_jax.nn.channels import Dense, RMSNorm
 from mmgen_jax.nn.conv import ConvOnCells, halvings
-from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.types import Array
 
 

@@ -20,9 +20,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmgen_jax.gan.networks.sngan import conv3, doubled, stages
+from mmgen_jax.materialized import materialized
 from mmgen_jax.nn import batch_last
 from mmgen_jax.nn.channels import Dense, RMSNorm
-from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.types import Array
 
 

@@ -30,8 +30,8 @@ import jax.numpy as jnp
 
 from mmgen_jax.gan.networks.r3gan import doubled, halved, spread, stage_sizes
 from mmgen_jax.gan.networks.sngan import stages, with_deviation
+from mmgen_jax.materialized import materialized
 from mmgen_jax.nn.conv import conv
-from mmgen_jax.nn.materialized import materialized
 from mmgen_jax.nn.strided import strided, transposed
 from mmgen_jax.types import Array
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmgen_jax.materialized import compiler_options, materialized
 from mmgen_jax.nn.dit import DiTBlock, Stack
-from mmgen_jax.nn.materialized import compiler_options, materialized
 
 LAYERS = 6
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="other backends fuse by rules of their own")
