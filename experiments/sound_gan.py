@@ -1,7 +1,8 @@
 """A spoken digit as a waveform by WaveGAN: long kernels, phase shuffle, WGAN-GP (Donahue et al. 2019).
 
 COMMAND   mmgen train experiments/sound_gan.py --workdir runs/wavegan && mmgen report runs/wavegan
-EXPECTED  no whole run has been measured. Published, on spoken digits of 16,384 samples: 200,000 steps of 64 examples
+EXPECTED  2,000 steps take 19 minutes on a core beside other work; what they make has not been measured. Published, on
+          spoken digits of 16,384 samples: 200,000 steps of 64 examples
 
 `mm.gan.presets.wavegan`, an eighth as wide, for a second at 8,000 samples. The class is only seen by judges.
 """
