@@ -136,3 +136,14 @@ def test_a_sound_is_moved_and_its_gain_is_a_sum():
         assert min(gains.values()) < 1e-5
     tokens = jnp.ones((2, 30), jnp.int32)
     assert plain_augment(tokens, jax.random.key(0)) is tokens
+
+
+def test_a_judge_of_waveforms_is_no_larger_than_one_of_pictures():
+    """A waveform is halved ten times: with channels that doubled each time it had 181 million weights."""
+
+    def weights(*shape):
+        init = jax.eval_shape(Network(10, 0, 64, 16).init, jax.random.key(0), jnp.zeros((1, *shape)))
+        return sum(x.size for x in jax.tree.leaves(init))
+
+    assert weights(8000, 1) < 3 * weights(64, 64, 1) < 10**6
+    assert weights(64, 64, 1) > 4 * weights(16, 16, 1)  # which grow with their halvings still

@@ -30,9 +30,10 @@ from mmgen_jax.progress import track
 from mmgen_jax.rng import step_key
 from mmgen_jax.types import Array, Batch, EvalData, Modality, Params
 
-VERSION = 4  # to be raised when a change here makes other judges of the same fields
+VERSION = 5  # to be raised when a change here makes other judges of the same fields
 CALLS = 20  # compiled calls that a training is cut into, for the progress bar
 MOST = 4096  # values of an example that a judge looks at
+WIDEST = 8  # times the first layer's channels: a waveform is halved ten times
 SMOOTHING = 0.05  # of the labels: keeps the logits, and so the features, from growing without end
 
 
@@ -55,7 +56,7 @@ class Network(nn.Module):
         x, count = shrunk(frames), len(frames) // len(x)
         sizes = halvings(x.shape[1:-1]) if x.ndim > 2 else []
         for i, (large, small) in enumerate(itertools.pairwise(sizes)):
-            x = nn.silu(nn.RMSNorm()(Down(self.channels * 2**i, strides_between(large, small))(x)))
+            x = nn.silu(nn.RMSNorm()(Down(self.channels * min(2**i, WIDEST), strides_between(large, small))(x)))
         x = nn.silu(nn.Dense(4 * self.width)(x)).max(tuple(range(1, x.ndim - 1)))
         features = nn.silu(nn.Dense(self.width)(x))
         outputs = features, nn.Dense(self.classes)(features)
@@ -75,7 +76,7 @@ class Classifier:
 
     Attributes:
         width: number of features.
-        channels: of the first layer; doubled with each halving of the space.
+        channels: of the first layer; doubled with each halving of the space, up to eight times as many.
         steps, batch_size: length of the training.
         rate: the highest learning rate, reached after a tenth of the steps.
         seed: of its initialisation, batches and augmentation.
@@ -119,7 +120,7 @@ class RandomFeatures:
 
     Attributes:
         width: number of features.
-        channels: of the first layer; doubled with each halving of the space.
+        channels: of the first layer; doubled with each halving of the space, up to eight times as many.
         seed: of its initialisation; one is one draw, so look at several.
     """
 
